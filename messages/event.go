@@ -1,0 +1,71 @@
+package messages
+
+import "time"
+
+// EventKind names what happened. Kinds are dotted: house, then verb.
+type EventKind string
+
+// The events, by the house that emits them.
+const (
+	// Supervision. Path is the child, Class and Error its failure.
+	ActorStarted     EventKind = "actor.started"
+	ActorStopped     EventKind = "actor.stopped"
+	ActorFailed      EventKind = "actor.failed"
+	ActorBackingOff  EventKind = "actor.backing_off" // Until, Wait and Attempt say until when
+	ActorRestarted   EventKind = "actor.restarted"
+	ActorResumed     EventKind = "actor.resumed"
+	ActorEscalated   EventKind = "actor.escalated"
+	ActorQuarantined EventKind = "actor.quarantined"
+	ActorStuck       EventKind = "actor.stuck" // would not stop in time
+
+	// Runs. Run is set; Step where one is meant.
+	RunStarted     EventKind = "run.started" // Count: the steps read from the journal
+	RunEnded       EventKind = "run.ended"
+	RunSuspended   EventKind = "run.suspended" // left resumable
+	RunWaits       EventKind = "run.waits"     // for a person
+	AskSent        EventKind = "ask.sent"
+	AskAnswered    EventKind = "ask.answered"
+	SaidEvent      EventKind = "said"
+	TurnParked     EventKind = "turn.parked" // waits for a provider until Until
+	ModelReplied   EventKind = "model.replied"
+	ModelChunk     EventKind = "model.chunk" // Text is the piece, Attempt its attempt
+	ToolCalled     EventKind = "tool.called"
+	ToolReturned   EventKind = "tool.returned"
+	StepFromRecord EventKind = "step.from_journal"
+
+	// Providers. Name is the model.
+	ProviderRetry   EventKind = "provider.retry" // Attempt failed; next after Wait
+	BreakerOpened   EventKind = "breaker.opened" // until Until
+	BreakerHalfOpen EventKind = "breaker.half_open"
+	BreakerClosed   EventKind = "breaker.closed"
+
+	// Nodes.
+	NodeStarted EventKind = "node.started"
+	NodeStopped EventKind = "node.stopped"
+	// EventsDropped: a subscriber was too slow; Count events were not delivered.
+	EventsDropped EventKind = "events.dropped"
+)
+
+// Event is one thing that happened, for people and dashboards. Events are
+// best effort and never the truth: the journal is.
+type Event struct {
+	Kind EventKind `json:"kind"`
+	Time time.Time `json:"time"`
+	Node string    `json:"node,omitempty"`
+	// Path is the actor's path in the supervision tree.
+	Path string `json:"path,omitempty"`
+	Run  string `json:"run,omitempty"`
+	Step string `json:"step,omitempty"`
+	// Name is the member, tool or model that the event is about.
+	Name string `json:"name,omitempty"`
+	// Text is a short human text: a prompt's or an answer's beginning, a chunk.
+	Text  string `json:"text,omitempty"`
+	Class Class  `json:"class,omitempty"`
+	Error *Error `json:"error,omitempty"`
+	// Attempt counts from 1: the restart in the window, the try of a call.
+	Attempt int           `json:"attempt,omitempty"`
+	Wait    time.Duration `json:"wait_ns,omitempty"`
+	Until   time.Time     `json:"until,omitzero"`
+	Count   int           `json:"count,omitempty"`
+	Usage   *Usage        `json:"usage,omitempty"`
+}

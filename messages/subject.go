@@ -1,0 +1,59 @@
+package messages
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// The subjects. Everything that Covey says is under "covey.", so that
+// `nats sub 'covey.>'` hears all of it.
+const (
+	// SubjectRuns is the journal: covey.runs.<run>.<writer>.
+	SubjectRuns = "covey.runs"
+	// SubjectClaims is the journal's claims: covey.claims.<run>.<writer>.
+	SubjectClaims = "covey.claims"
+	// SubjectTasks is the task queue: covey.tasks.<team>.
+	SubjectTasks = "covey.tasks"
+	// SubjectBus is the collaboration bus: covey.bus.<run>.<member>.
+	SubjectBus = "covey.bus"
+	// SubjectEvents is where nodes publish events: covey.events.<node>.<kind>.
+	SubjectEvents = "covey.events"
+	// SubjectNodes is where nodes answer requests: covey.nodes.<node>.<verb>.
+	SubjectNodes = "covey.nodes"
+)
+
+// PlanWriter is the writer name of a run's own plan.
+const PlanWriter = "plan"
+
+var name = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// CheckName returns an error of class invalid unless s can be the name of a
+// team, a member, a tool or a run: 1 to 64 letters, digits, '-' or '_'. field
+// says what is being named.
+func CheckName(field, s string) error {
+	if name.MatchString(s) {
+		return nil
+	}
+	return Errorf(Invalid, "", "%s: %q is not a name: use 1 to 64 letters, digits, '-' or '_'", field, s)
+}
+
+// Subject joins a root and tokens. Writers of nested members are paths with
+// slashes ("press/historian"); each part becomes a token.
+func Subject(root string, tokens ...string) string {
+	return root + "." + strings.ReplaceAll(strings.Join(tokens, "."), "/", ".")
+}
+
+// ParseRunSubject splits covey.runs.<run>.<writer> or covey.claims.<run>.<writer>.
+func ParseRunSubject(subject string) (run, writer string, err error) {
+	for _, root := range []string{SubjectRuns, SubjectClaims} {
+		if rest, ok := strings.CutPrefix(subject, root+"."); ok {
+			run, writer, ok = strings.Cut(rest, ".")
+			writer = strings.ReplaceAll(writer, ".", "/")
+			if ok && name.MatchString(run) && writer != "" {
+				return run, writer, nil
+			}
+		}
+	}
+	return "", "", fmt.Errorf("%w: %q is not a journal subject", ErrWire, subject)
+}

@@ -1,0 +1,85 @@
+package messages
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Task is a question put to a team. Its ID is the run's id and the
+// deduplication key: the same task submitted twice is one run.
+type Task struct {
+	// ID: 1 to 64 letters, digits, '-' or '_'. Submit fills in an empty one.
+	ID string `json:"id"`
+	// Team names the team (or single agent) that shall work on it.
+	Team string `json:"team"`
+	// Prompt is the question.
+	Prompt string `json:"prompt"`
+	// Format is a JSON schema that the answer's text must satisfy; nil for free
+	// text.
+	Format json.RawMessage `json:"format,omitempty"`
+	// Definition is the team as data, so that a node that never saw it can
+	// resume the run; nil where the team exists only in code.
+	Definition json.RawMessage `json:"definition,omitempty"`
+	// Deadline is when the run fails with class timeout; zero for none.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Submitted is when it was first put in.
+	Submitted time.Time `json:"submitted,omitzero"`
+}
+
+// Ask is a collaboration message: it asks a member of a run for an answer.
+type Ask struct {
+	// Step is the ask's key in the plan: the same key asked twice is answered
+	// once, from the journal.
+	Step string `json:"step"`
+	// From and To are the plan's and the member's paths within the run.
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Prompt is the question, Discussion what was said before it, oldest first.
+	Prompt     string `json:"prompt"`
+	Discussion []Said `json:"discussion,omitempty"`
+	// Format is a JSON schema for the answer; nil for free text.
+	Format json.RawMessage `json:"format,omitempty"`
+}
+
+// Reply answers an [Ask]. Exactly one of Answer and Error is set.
+type Reply struct {
+	Step   string  `json:"step"`
+	From   string  `json:"from"`
+	Answer *Answer `json:"answer,omitempty"`
+	Error  *Error  `json:"error,omitempty"`
+}
+
+// Answer is what a run, a team or an agent comes back with.
+type Answer struct {
+	// Run is the run that gave it.
+	Run string `json:"run,omitempty"`
+	// By is the path of the member that gave it, "" for the run itself.
+	By string `json:"by,omitempty"`
+	// Text is the answer; JSON text where a format was asked for.
+	Text string `json:"text"`
+	// Usage is what it cost since the run began, before any crash included.
+	Usage Usage `json:"usage"`
+	// Model is the last model that spoke for it.
+	Model string `json:"model,omitempty"`
+	// Stop says why that model stopped; StopLength means a cut-off answer.
+	Stop StopReason `json:"stop,omitempty"`
+	// Steps counts the run's steps (model replies and tool results), and
+	// Journal how many of them were read rather than done in this process.
+	Steps   int `json:"steps,omitempty"`
+	Journal int `json:"journal,omitempty"`
+	// Restarts counts the restarts that the run needed in this process.
+	Restarts int `json:"restarts,omitempty"`
+}
+
+// Said is one contribution to a run's discussion.
+type Said struct {
+	// From is the speaker's path within the run.
+	From string `json:"from"`
+	Text string `json:"text"`
+}
+
+// Cancel asks whoever owns a run to stop it for good.
+type Cancel struct {
+	Run    string `json:"run"`
+	Reason string `json:"reason,omitempty"`
+}
