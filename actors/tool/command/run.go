@@ -83,26 +83,27 @@ func (c Command) run(ctx context.Context, argv []string, args json.RawMessage, k
 	default:
 		return fail(messages.Tool, "%w", err)
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(stdout.String(), "\n"), "\r"), exit{}, nil
+	return strings.TrimSuffix(strings.TrimSuffix(stdout.b.String(), "\n"), "\r"), exit{}, nil
 }
 
-// limited keeps what is written up to a limit, and calls full beyond it.
+// limited keeps what is written up to a limit, and calls full beyond it. It does
+// not embed its buffer: io.Copy would find ReadFrom, and pass Write by.
 type limited struct {
-	bytes.Buffer
+	b     bytes.Buffer
 	limit int
 	over  bool
 	full  func()
 }
 
 func (l *limited) Write(p []byte) (int, error) {
-	if l.over || l.Len()+len(p) > l.limit {
+	if l.over || l.b.Len()+len(p) > l.limit {
 		if !l.over {
 			l.over = true
 			l.full()
 		}
 		return len(p), nil
 	}
-	return l.Buffer.Write(p)
+	return l.b.Write(p)
 }
 
 // tail keeps the end of what is written.
