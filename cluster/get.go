@@ -1,0 +1,137 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/covey-run/covey/messages"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// getRequest asks for stored messages: https://docs.nats.io, ADR-31.
+type getRequest struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	Last      string   `json:"last_by_subj,omitempty"`
+	Next      string   `json:"next_by_subj,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"`
+}
+
+// getFromLeader gets one message from the stream's leader, so that everything
+// acknowledged is seen. No such message is API error 10037.
+func (j *journal) getFromLeader(ctx context.Context, req getRequest) (messages.Envelope, error) {
+	b, err := json.Marshal(req)
+	if err != nil {
+		return messages.Envelope{}, err
+	}
+	r, err := j.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, b)
+	if err != nil {
+		return messages.Envelope{}, err
+	}
+	var resp struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Seq    uint64 `json:"seq"`
+			Header []byte `json:"hdrs"`
+			Data   []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(r.Data, &resp); err != nil {
+		return messages.Envelope{}, err
+	}
+	if resp.Error != nil {
+		return messages.Envelope{}, resp.Error
+	}
+	h, err := nats.DecodeHeadersMsg(resp.Message.Header)
+	if err != nil {
+		return messages.Envelope{}, fmt.Errorf("%w: sequence %d: %w", messages.ErrWire, resp.Message.Seq, err)
+	}
+	return decodeRecord(h, resp.Message.Data, resp.Message.Seq)
+}
+
+// last returns the newest message of a subject, from the leader.
+func (j *journal) last(ctx context.Context, subject string) (messages.Envelope, error) {
+	return j.getFromLeader(ctx, getRequest{Last: subject})
+}
+
+// find looks for a message id on a subject from a sequence on, at the leader.
+func (j *journal) find(ctx context.Context, subject string, from uint64, id string) (uint64, bool, error) {
+	for {
+		e, err := j.getFromLeader(ctx, getRequest{Seq: from, Next: subject})
+		switch {
+		case apiCode(err) == codeNoMessage:
+			return 0, false, nil
+		case err != nil:
+			return 0, false, err
+		case e.ID == id:
+			return e.Seq, true, nil
+		}
+		from = e.Seq + 1
+	}
+}
+
+// batchIdle bounds the wait for a batch's next message.
+const batchIdle = 2 * time.Second
+
+// getBatch calls each with the stored messages that req asks for, in the
+// stream's order, and returns how many there were. Any replica answers, so what
+// was acknowledged last may be missing on a cluster.
+func getBatch(ctx context.Context, nc *nats.Conn, stream string, req getRequest, each func(m *nats.Msg, seq uint64) error) (int, error) {
+	b, err := json.Marshal(req)
+	if err != nil {
+		return 0, err
+	}
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return 0, err
+	}
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, sub.Subject, b); err != nil {
+		return 0, err
+	}
+	for n := 0; ; n++ {
+		m, err := nextMsg(ctx, sub, batchIdle)
+		if err != nil {
+			return n, err
+		}
+		switch status := m.Header.Get("Status"); status {
+		case "":
+		case "204", "404": // end of batch, nothing there
+			return n, nil
+		default:
+			return n, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
+		}
+		seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err != nil {
+			return n, fmt.Errorf("%w: direct get: sequence: %w", messages.ErrWire, err)
+		}
+		if err := each(m, seq); err != nil {
+			return n, err
+		}
+	}
+}
+
+func nextMsg(ctx context.Context, sub *nats.Subscription, idle time.Duration) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, idle)
+	defer cancel()
+	return sub.NextMsgWithContext(ctx)
+}
+
+// decodeRecord reads a stored message. An error names the sequence.
+func decodeRecord(h nats.Header, data []byte, seq uint64) (messages.Envelope, error) {
+	e, err := messages.Decode(h, data)
+	if err != nil {
+		return messages.Envelope{}, fmt.Errorf("sequence %d, run %q, writer %q, step %q: %w", seq,
+			h.Get(messages.HeaderRun), h.Get(messages.HeaderWriter), h.Get(messages.HeaderStep), err)
+	}
+	e.Seq = seq
+	return e, nil
+}

@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/covey-run/covey/actors"
+	"github.com/covey-run/covey/messages"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// journal keeps every run's records in one stream. Each writer of a run has a
+// subject for its records and one for its claims, and the server refuses an
+// append that names any claim but the newest. It is safe for concurrent use.
+type journal struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	pub    publisher
+}
+
+// journalOptions: the zero value is one replica and silent retries.
+type journalOptions struct {
+	// Replicas of a stream that has to be made; 0 means 1.
+	Replicas int
+	Retrying retrying
+}
+
+// openJournal opens the journal on nc, and makes its stream if there is none.
+// Closing nc closes it: appends that are under way then fail, class stopping.
+func openJournal(ctx context.Context, nc *nats.Conn, o journalOptions) (*journal, error) {
+	js, err := jetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStream(ctx, js, journalConfig(o.Replicas), o.Retrying)
+	if err != nil {
+		return nil, err
+	}
+	return &journal{nc: nc, js: js, stream: s, pub: publisher{nc: nc, retrying: o.Retrying}}, nil
+}
+
+// Claim implements [actors.Journal].
+func (j *journal) Claim(ctx context.Context, run, name string, claim messages.Claim) (actors.Writer, error) {
+	if err := checkRun(run); err != nil {
+		return nil, err
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if err := messages.CheckName("writer", part); err != nil {
+			return nil, err
+		}
+	}
+	w := &writer{j: j, run: run, name: name, node: claim.Node, subject: messages.Subject(messages.SubjectRuns, run, name)}
+	subject := messages.Subject(messages.SubjectClaims, run, name)
+	id := run + "/" + name + "/claim/" + nuid.Next()
+	h, data, err := messages.Encode(messages.Envelope{ID: id, Run: run, Writer: name, Time: now(), Trace: traceparent(ctx), Body: &claim})
+	if err != nil {
+		return nil, messages.AsError(err, messages.Invalid, w.String())
+	}
+	ack, err := j.pub.publish(ctx, pending{
+		msg: &nats.Msg{Subject: subject, Header: h, Data: data}, what: w,
+		stored: func(ctx context.Context) (uint64, bool, error) { return j.find(ctx, subject, 1, id) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.hold(subject, ack.Seq)
+	return w, nil
+}
+
+// LastClaim returns the newest claim of a run's plan, and when it was made. It
+// fails with class invalid for a run that nobody has claimed.
+func (j *journal) LastClaim(ctx context.Context, run string) (messages.Claim, time.Time, error) {
+	if err := checkRun(run); err != nil {
+		return messages.Claim{}, time.Time{}, err
+	}
+	subject := messages.Subject(messages.SubjectClaims, run, messages.PlanWriter)
+	var e messages.Envelope
+	err := j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) (err error) {
+		e, err = j.last(ctx, subject)
+		return err
+	})
+	if apiCode(err) == codeNoMessage {
+		return messages.Claim{}, time.Time{}, messages.Errorf(messages.Invalid, "run "+run, "nobody has claimed it, or it is not there")
+	}
+	if err != nil {
+		return messages.Claim{}, time.Time{}, err
+	}
+	c, ok := e.Body.(*messages.Claim)
+	if !ok {
+		return messages.Claim{}, time.Time{}, messages.Errorf(messages.Invalid, "run "+run, "%w: %s holds a %T", messages.ErrWire, subject, e.Body)
+	}
+	return *c, e.Time, nil
+}
+
+// Purge deletes a run's claims and then its records. A node that still writes
+// to the run is refused from the first of the two on.
+func (j *journal) Purge(ctx context.Context, run string) error {
+	if err := checkRun(run); err != nil {
+		return err
+	}
+	for _, root := range []string{messages.SubjectClaims, messages.SubjectRuns} {
+		err := j.pub.retrying.retry(ctx, "purge of run "+run, func(ctx context.Context) error {
+			return j.stream.Purge(ctx, jetstream.WithPurgeSubject(messages.Subject(root, run, ">")))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkRun(run string) error { return messages.CheckName("run", run) }
+
+// now is the time as it comes back from the wire: UTC, wall clock only.
+func now() time.Time { return time.Now().UTC().Round(0) }

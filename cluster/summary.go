@@ -1,0 +1,75 @@
+package cluster
+
+import (
+	"github.com/covey-run/covey/messages"
+)
+
+// aliveFunc reports whether a node of that name is alive.
+type aliveFunc func(node string) bool
+
+// claimOf is a writer's newest claim and its place in the journal.
+type claimOf struct {
+	messages.Claim
+	seq uint64
+}
+
+// intentKey names a tool call within a run.
+type intentKey struct {
+	writer, step string
+	n, call      int
+}
+
+// summarize tells from a run's records, in order, and its newest claims, by
+// writer, where the run stands.
+func summarize(run string, records []messages.Envelope, claims map[string]claimOf, alive aliveFunc) messages.RunInfo {
+	info := messages.RunInfo{Run: run}
+	open := map[intentKey]messages.Envelope{}
+	var order []intentKey
+	for _, e := range records {
+		info.Last = e.Time
+		switch b := e.Body.(type) {
+		case *messages.Begun:
+			if info.Started.IsZero() {
+				info.Team, info.Prompt, info.Started = b.Task.Team, b.Task.Prompt, e.Time
+			}
+		case *messages.Modeled:
+			info.Steps++
+		case *messages.Intent:
+			k := intentKey{e.Writer, e.Step, b.N, b.Call}
+			if _, again := open[k]; !again {
+				order = append(order, k)
+			}
+			open[k] = e
+		case *messages.Result:
+			info.Steps++
+			delete(open, intentKey{e.Writer, e.Step, b.N, b.Call})
+		case *messages.Done:
+			info.State, info.Answer = messages.RunDone, &b.Answer
+		case *messages.Failed:
+			info.State, info.Error = messages.RunFailed, b.Error
+		}
+	}
+	info.Node = claims[messages.PlanWriter].Node
+	cutOff := false
+	for _, k := range order {
+		e, unsettled := open[k]
+		if !unsettled {
+			continue
+		}
+		in := e.Body.(*messages.Intent)
+		info.Unsettled = append(info.Unsettled, messages.Unsettled{Writer: k.writer, Step: k.step, Intent: *in})
+		// An intent from before its writer's newest claim: the call was cut off.
+		dead := !alive(claims[k.writer].Node)
+		cutOff = cutOff || in.Effect == messages.Unsafe && (dead || e.Seq < claims[k.writer].seq)
+	}
+	switch {
+	case info.State != "":
+	case cutOff:
+		info.State = messages.RunWaiting
+	case alive(info.Node):
+		info.State = messages.RunRunning
+	default:
+		info.State = messages.RunInterrupted
+	}
+	return info
+}
