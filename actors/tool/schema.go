@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/covey-run/covey/internal/misfit"
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
@@ -64,10 +65,10 @@ func compile(parameters json.RawMessage) (*jsonschema.Resolved, error) {
 	}
 	root, ok := doc.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%s is not allowed: use a JSON schema of type object", show(doc))
+		return nil, fmt.Errorf("%s is not allowed: use a JSON schema of type object", misfit.Show(doc))
 	}
 	if t := root["type"]; t != "object" {
-		return nil, fmt.Errorf("type: %s is not allowed: use \"object\"", show(t))
+		return nil, fmt.Errorf("type: %s is not allowed: use \"object\"", misfit.Show(t))
 	}
 	if err := (&refs{root: doc, state: map[string]int{}}).walk("#", doc, false); err != nil {
 		return nil, err
