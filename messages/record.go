@@ -86,9 +86,16 @@ type (
 		Answer Answer `json:"answer"`
 	}
 
-	// Failed is the last record of a run that did not.
+	// Failed is the last record of a run that did not, unless a person reopens
+	// it.
 	Failed struct {
 		Error *Error `json:"error"`
+	}
+
+	// Reopened: a person has a failed run go on. It voids the failure, and every
+	// member's failed answer that no later record of a plan was built on.
+	Reopened struct {
+		By string `json:"by,omitempty"`
 	}
 )
 

@@ -78,6 +78,21 @@ type Said struct {
 	Text string `json:"text"`
 }
 
+// Resolve is a person's word on a tool call that a crash cut off: what it came
+// to, or that it never happened.
+type Resolve struct {
+	Run    string `json:"run"`
+	Writer string `json:"writer"`
+	Step   string `json:"step"`
+	N      int    `json:"n"`
+	Call   int    `json:"call"`
+	// Output is the call's output, if it took effect; Error says that it failed.
+	Output string `json:"output,omitempty"`
+	Error  string `json:"error,omitempty"`
+	// Retry says that it surely did not happen: call the tool again.
+	Retry bool `json:"retry,omitempty"`
+}
+
 // Cancel asks whoever owns a run to stop it for good.
 type Cancel struct {
 	Run    string `json:"run"`

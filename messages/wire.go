@@ -88,6 +88,8 @@ func init() {
 	register[Timer]("timer")
 	register[Done]("done")
 	register[Failed]("failed")
+	register[Reopened]("reopened")
+	register[Resolve]("resolve")
 }
 
 // Kinds returns the names of every kind of body, sorted.

@@ -1,0 +1,89 @@
+package actors
+
+import (
+	"slices"
+
+	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/messages"
+	"github.com/covey-run/covey/supervisor"
+)
+
+// reserved are the names of a team's own parts.
+var reserved = []string{messages.PlanWriter, toolsName}
+
+// Check is part of [Member].
+func (a Agent) Check() error {
+	bad := func(field string, value any, allowed string) error {
+		return messages.Errorf(messages.Invalid, "", "agent %q: %s: %v is not allowed: use %s", a.Name, field, value, allowed)
+	}
+	if err := messages.CheckName("agent: name", a.Name); err != nil {
+		return err
+	}
+	switch {
+	case slices.Contains(reserved, a.Name):
+		return bad("name", a.Name, "another name: this one is taken")
+	case a.Model == "":
+		return bad("model", `""`, `"<provider>/<model>", as "ollama/llama3.2" or "scripted"`)
+	case a.MaxSteps < 0:
+		return bad("max_steps", a.MaxSteps, "0 (for 8) or more")
+	case a.Timeout < 0:
+		return bad("timeout", a.Timeout, "0 (for none) or a positive duration")
+	}
+	switch a.Restart {
+	case "", supervisor.Permanent, supervisor.Transient, supervisor.Temporary:
+	default:
+		return bad("restart", a.Restart, "permanent, transient or temporary")
+	}
+	seen := map[string]bool{}
+	for _, t := range a.Tools {
+		if err := t.Check(); err != nil {
+			return err
+		}
+		if seen[t.Name] {
+			return bad("tools", t.Name, "each tool once")
+		}
+		seen[t.Name] = true
+	}
+	if name, _ := provider.Split(a.Model); name == "" {
+		return bad("model", a.Model, `"<provider>/<model>"`)
+	}
+	return nil
+}
+
+// Check is part of [Member]. It checks the members too.
+func (t Team) Check() error {
+	bad := func(field string, value any, allowed string) error {
+		return messages.Errorf(messages.Invalid, "", "team %q: %s: %v is not allowed: use %s", t.Name, field, value, allowed)
+	}
+	if err := messages.CheckName("team: name", t.Name); err != nil {
+		return err
+	}
+	switch {
+	case slices.Contains(reserved, t.Name):
+		return bad("name", t.Name, "another name: this one is taken")
+	case len(t.Members) == 0:
+		return bad("members", "none", "at least one")
+	case t.Plan == nil:
+		return bad("plan", "nil", "a plan: plan.Pipeline{}, plan.RoundTable{} or a function")
+	}
+	if err := t.Policy.Check(); err != nil {
+		return messages.Errorf(messages.Invalid, "", "team %q: %w", t.Name, err)
+	}
+	seen := map[string]bool{}
+	for i, m := range t.Members {
+		if m == nil {
+			return bad("members", i, "an agent or a team, not nil")
+		}
+		if err := m.Check(); err != nil {
+			return err
+		}
+		if seen[m.MemberName()] {
+			return bad("members", m.MemberName(), "names of their own: this one is there twice")
+		}
+		seen[m.MemberName()] = true
+	}
+	if c, ok := t.Plan.(interface{ CheckTeam(Team) error }); ok {
+		return c.CheckTeam(t)
+	}
+	return nil
+}

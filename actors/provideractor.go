@@ -1,0 +1,184 @@
+package actors
+
+import (
+	"context"
+	"iter"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/messages"
+	"github.com/covey-run/covey/supervisor"
+)
+
+// providerState is what a provider's actor keeps over its restarts: the queue,
+// the breaker and its memory of failures.
+type providerState struct {
+	ref   string
+	stack *provider.Stack
+	actor supervisor.Ref
+}
+
+// providerActor owns one model client. A restart makes a new client behind the
+// same queue and breaker.
+type providerActor struct {
+	state *providerState
+	model provider.Model
+}
+
+type (
+	// lease asks for the model to call.
+	lease struct{}
+	// clientCrashed reports a panic in the client.
+	clientCrashed struct{ err *messages.Error }
+)
+
+func (p *providerActor) Receive(c *supervisor.Context, msg any) error {
+	switch m := msg.(type) {
+	case lease:
+		c.Reply(p.model)
+	case clientCrashed:
+		return m.err
+	}
+	return nil
+}
+
+func (p *providerActor) Report() messages.Status {
+	s := messages.Status{State: messages.Idle, Detail: map[string]string{"breaker": string(p.state.stack.Breaker.State())}}
+	if n := p.state.stack.Queue.InFlight(); n > 0 {
+		s.State = messages.Running
+		s.Detail["in_flight"] = strconv.Itoa(n)
+	}
+	if n := p.state.stack.Queue.Depth(); n > 0 {
+		s.Detail["waiting"] = strconv.Itoa(n)
+	}
+	if until := p.state.stack.Breaker.Until(); !until.IsZero() {
+		s.State, s.Until = messages.Parked, until
+	}
+	return s
+}
+
+// spawnProvider starts the actor of a model reference.
+func (rt *Runtime) spawnProvider(ctx context.Context, ref string) (*providerState, error) {
+	name, _ := provider.Split(ref)
+	cfg := rt.cfg.Providers[name]
+	cfg.Name, cfg.Clock = ref, rt.sys.Clock()
+	cfg.Observe = func(ev messages.Event) {
+		if ev.Time.IsZero() {
+			ev.Time = rt.sys.Clock().Now()
+		}
+		rt.sys.Events().Emit(ev)
+	}
+	stack, err := provider.NewStack(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := rt.cfg.Models.Model(ref); err != nil { // a reference that never can work
+		return nil, err
+	}
+	st := &providerState{ref: ref, stack: stack}
+	st.actor, err = rt.sys.Spawn(ctx, rt.providers, supervisor.Spec{
+		Name: strings.ReplaceAll(ref, "/", ":"), Kind: "provider",
+		New: func() (supervisor.Actor, error) {
+			client, err := rt.cfg.Models.Model(ref)
+			if err != nil {
+				return nil, err
+			}
+			return &providerActor{st, stack.Wrap(guarded(client, st))}, nil
+		},
+	})
+	return st, err
+}
+
+// guarded turns a panic of the client into an error of the call, and reports it
+// to the provider's actor, which then makes a new client.
+func guarded(m provider.Model, st *providerState) provider.Model {
+	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
+		return func(yield func(provider.Chunk, error) bool) {
+			inside := true // not in the consumer's code
+			defer func() {
+				if !inside {
+					return
+				}
+				if r := recover(); r != nil {
+					e := messages.Errorf(messages.Crashed, st.ref, "the client panicked: %v", r)
+					e.Stack = string(debug.Stack())
+					st.actor.Tell(clientCrashed{e})
+					inside = false
+					yield(provider.Chunk{}, messages.Errorf(messages.Unavailable, st.ref, "%w", e))
+				}
+			}()
+			for c, err := range m.Stream(ctx, req) {
+				inside = false
+				more := yield(c, err)
+				inside = true
+				if !more {
+					return
+				}
+			}
+		}
+	})
+}
+
+// Model is the model of a reference, behind its provider's actor: every call
+// goes through that actor's queue, breaker and retries.
+func (rt *Runtime) Model(ref string) provider.Model {
+	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
+		return func(yield func(provider.Chunk, error) bool) {
+			m, err := rt.lease(ctx, ref)
+			if err != nil {
+				yield(provider.Chunk{}, err)
+				return
+			}
+			m.Stream(ctx, req)(yield)
+		}
+	})
+}
+
+// leaseWait bounds the wait for a provider's actor that is in a backoff.
+const leaseWait = 10 * time.Second
+
+func (rt *Runtime) lease(ctx context.Context, ref string) (provider.Model, error) {
+	st, err := rt.provider(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	bound, cancel := context.WithTimeout(ctx, leaseWait)
+	defer cancel()
+	m, err := supervisor.Ask[provider.Model](bound, st.actor, lease{})
+	if err != nil && ctx.Err() == nil {
+		return nil, messages.Errorf(messages.Unavailable, ref, "the provider is not there: %w", err)
+	}
+	return m, err
+}
+
+// provider returns the state of a reference's actor, which is spawned when it is
+// first needed.
+func (rt *Runtime) provider(ctx context.Context, ref string) (*providerState, error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if st, ok := rt.states[ref]; ok {
+		return st, nil
+	}
+	st, err := rt.spawnProvider(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	rt.states[ref] = st
+	return st, nil
+}
+
+// Ping says whether a reference's model would work, where its client can tell
+// without a call.
+func (rt *Runtime) Ping(ctx context.Context, ref string) error {
+	m, err := rt.cfg.Models.Model(ref)
+	if err != nil {
+		return err
+	}
+	if p, ok := m.(provider.Pinger); ok {
+		return p.Ping(ctx)
+	}
+	return nil
+}
