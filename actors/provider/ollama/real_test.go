@@ -221,7 +221,7 @@ func TestRealTrainedModel(t *testing.T) {
 	s := ollamatest.Start(t)
 	// It was trained to go on with a text, not to chat.
 	const template = "{{ range .Messages }}{{ if eq .Role \"user\" }}Question: {{ .Content }}\nAnswer:{{ end }}{{ end }}"
-	s.CreateFromFile(t, "gemma3-270m", path, template, map[string]any{"stop": []string{"\nQuestion:"}})
+	s.CreateFromFile(t, "gemma3-270m", path, template, map[string]any{"stop": []string{"\n"}})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	seed, zero := 1, 0.0

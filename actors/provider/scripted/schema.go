@@ -2,7 +2,6 @@ package scripted
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"strings"
 
@@ -145,30 +144,35 @@ func kind(s *jsonschema.Schema) string {
 	return "string"
 }
 
-// number returns the smallest allowed number that is not below 1, else the
-// nearest to it.
+// number returns the first of some likely numbers that the schema allows.
 func number(s *jsonschema.Schema) any {
-	v, step := 1.0, 1.0
+	step := 1.0
 	if s.MultipleOf != nil && *s.MultipleOf > 0 {
 		step = *s.MultipleOf
-		v = step
 	}
-	if s.Minimum != nil && v < *s.Minimum {
-		v = math.Ceil(*s.Minimum/step) * step
-	}
-	if s.ExclusiveMinimum != nil && v <= *s.ExclusiveMinimum {
-		v = (math.Floor(*s.ExclusiveMinimum/step) + 1) * step
-	}
-	if s.Maximum != nil && v > *s.Maximum {
-		v = math.Floor(*s.Maximum/step) * step
-		if s.Minimum != nil && v < *s.Minimum { // no whole step between them
-			v = *s.Minimum
+	lo, hi := math.Inf(-1), math.Inf(1)
+	likely := []float64{step, 0}
+	for _, p := range []*float64{s.Minimum, s.ExclusiveMinimum} {
+		if p != nil {
+			lo = max(lo, *p)
+			likely = append(likely, math.Ceil(*p/step)*step, (math.Floor(*p/step)+1)*step, *p)
 		}
 	}
-	if s.ExclusiveMaximum != nil && v >= *s.ExclusiveMaximum {
-		v = (math.Ceil(*s.ExclusiveMaximum/step) - 1) * step
+	for _, p := range []*float64{s.Maximum, s.ExclusiveMaximum} {
+		if p != nil {
+			hi = min(hi, *p)
+			likely = append(likely, math.Floor(*p/step)*step, (math.Ceil(*p/step)-1)*step, *p)
+		}
 	}
-	return json.Number(fmt.Sprintf("%v", v))
+	likely = append(likely, (lo+hi)/2)
+	for _, v := range likely {
+		if v < lo || v > hi || math.IsInf(v, 0) || math.IsNaN(v) ||
+			s.ExclusiveMinimum != nil && v <= *s.ExclusiveMinimum || s.ExclusiveMaximum != nil && v >= *s.ExclusiveMaximum {
+			continue
+		}
+		return v
+	}
+	return step // and the validation says what is wrong with it
 }
 
 func value(p *int, otherwise int) int {
