@@ -64,7 +64,7 @@ func (b *bus) Serve(run, member string, handle func(messages.Envelope)) (stop fu
 		b.mu.Lock()
 		delete(b.subs, sub)
 		b.mu.Unlock()
-		_ = sub.Unsubscribe() // fails only when the connection is closed
+		_ = sub.Drain() // what is still on its way here is refused, not lost; fails only on a closed connection
 	}
 	// Without a connection there is nobody to wait for: it is restored with its
 	// subscriptions.
@@ -173,9 +173,13 @@ func (b *bus) take(m *nats.Msg) {
 // close ends every subscription, and waits for a handler that is running.
 func (b *bus) close() {
 	b.mu.Lock()
-	subs := b.subs
+	subs, again := b.subs, b.closed
 	b.subs, b.closed = nil, true
 	b.mu.Unlock()
+	if again {
+		<-b.done
+		return
+	}
 	for s := range subs {
 		_ = s.Unsubscribe()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,13 +60,15 @@ func commonOptions(name string, h connEvents) []nats.Option {
 	}
 }
 
+var schemes = []string{"nats", "tls", "ws", "wss"}
+
 // connect joins the NATS servers of a comma-separated list of URLs. It fails at
 // once when none of them takes the connection, and never prints what a URL says
 // before its @. Once connected it comes back for ever.
 func connect(ctx context.Context, urls, name string, h connEvents, extra ...nats.Option) (*nats.Conn, error) {
 	shown := redact(urls)
 	for u := range strings.SplitSeq(urls, ",") {
-		if p, err := url.Parse(strings.TrimSpace(u)); err != nil || p.Host == "" {
+		if p, err := url.Parse(strings.TrimSpace(u)); err != nil || p.Host == "" || !slices.Contains(schemes, p.Scheme) {
 			return nil, messages.Errorf(messages.Invalid, "", "URL: %q is none: use nats://host:port or tls://host:port", redact(u))
 		}
 	}
@@ -98,9 +101,7 @@ func redact(urls string) string {
 		u = strings.TrimSpace(u)
 		if i := strings.LastIndexByte(u, '@'); i >= 0 {
 			scheme, _, _ := strings.Cut(u, "://")
-			switch scheme {
-			case "nats", "tls", "ws", "wss":
-			default:
+			if !slices.Contains(schemes, scheme) { // then it may be part of a credential
 				scheme = "nats"
 			}
 			u = scheme + "://***@" + u[i+1:]

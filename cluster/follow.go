@@ -11,8 +11,8 @@ import (
 )
 
 // Follow yields a run's records, those that are there and then new ones as they
-// come, up to and with its Done or Failed. A run that has not begun is waited
-// for. The one error that it may yield is its last element: ctx's end, or a
+// come, up to and with its Done, or a Failed that nobody has reopened yet. A run
+// that has not begun is waited for. The one error that it may yield is its last element: ctx's end, or a
 // record that cannot be read (see Read).
 func (j *journal) Follow(ctx context.Context, run string) iter.Seq2[messages.Envelope, error] {
 	return func(yield func(messages.Envelope, error) bool) {
@@ -79,17 +79,20 @@ func (f *following) consume(ctx context.Context) error {
 			return err
 		}
 		f.last = e.Seq
-		if !f.yield(e, nil) || ends(e.Body) {
+		if !f.yield(e, nil) || ends(e.Body, md.NumPending > 0) {
 			return nil
 		}
 	}
 }
 
-// ends reports whether a record is a run's last.
-func ends(b messages.Body) bool {
+// ends reports whether a record is a run's last; more says that others follow
+// it.
+func ends(b messages.Body, more bool) bool {
 	switch b.(type) {
-	case *messages.Done, *messages.Failed:
+	case *messages.Done:
 		return true
+	case *messages.Failed:
+		return !more
 	}
 	return false
 }

@@ -88,13 +88,19 @@ func openQueue(ctx context.Context, nc *nats.Conn, o queueOptions) (*queue, erro
 // journal tells that its run is there already. It waits, within ctx, for a
 // queue that is away.
 func (q *queue) submit(ctx context.Context, t messages.Task) (duplicate bool, err error) {
+	return q.submitAs(ctx, t, t.ID)
+}
+
+// submitAs is submit under another id than the task's, for one that is put in
+// again on purpose.
+func (q *queue) submitAs(ctx context.Context, t messages.Task, id string) (duplicate bool, err error) {
 	if err := messages.CheckName("task id", t.ID); err != nil {
 		return false, err
 	}
 	if err := messages.CheckName("team", t.Team); err != nil {
 		return false, err
 	}
-	h, data, err := messages.Encode(messages.Envelope{ID: t.ID, Run: t.ID, Time: now(), Trace: traceparent(ctx), Body: &t})
+	h, data, err := messages.Encode(messages.Envelope{ID: id, Run: t.ID, Time: now(), Trace: traceparent(ctx), Body: &t})
 	if err != nil {
 		return false, messages.AsError(err, messages.Invalid, "task "+t.ID)
 	}

@@ -130,7 +130,7 @@ func (l *listing) lastRecords(ctx context.Context) error {
 				messages.Subject(messages.SubjectClaims, run, messages.PlanWriter))
 		}
 		err := l.j.pub.retrying.retry(ctx, "list of runs", func(ctx context.Context) error {
-			_, err := getBatch(ctx, l.j.nc, journalStream, getRequest{MultiLast: subjects, MaxBytes: batchBytes}, l.note)
+			_, err := getBatch(ctx, l.j.nc, journalStream, getRequest{MultiLast: subjects, MaxBytes: 4 * batchBytes}, l.note)
 			return err
 		})
 		if err != nil {

@@ -19,8 +19,12 @@ const (
 	taskStream    = "COVEY_TASKS"
 )
 
-// openIn bounds the opening of a stream where ctx has no earlier deadline.
-const openIn = 20 * time.Second
+const (
+	// openIn bounds the opening of a stream where ctx has no earlier deadline.
+	openIn = 20 * time.Second
+	// noneIn is how long nobody may answer for JetStream until there is none.
+	noneIn = time.Second
+)
 
 func journalConfig(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
@@ -57,12 +61,16 @@ func openStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	defer cancel()
 	what := "stream " + want.Name
 	var s jetstream.Stream
+	start := time.Now()
 	err := r.retry(ctx, what, func(ctx context.Context) (err error) {
 		if s, err = js.Stream(ctx, want.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
 			s, err = js.CreateStream(ctx, want)
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				s, err = js.Stream(ctx, want.Name) // another node was faster
 			}
+		}
+		if errors.Is(err, nats.ErrNoResponders) && time.Since(start) > noneIn {
+			err = jetstream.ErrJetStreamNotEnabled
 		}
 		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
 			return classed(err, what)

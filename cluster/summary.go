@@ -47,6 +47,8 @@ func summarize(run string, records []messages.Envelope, claims map[string]claimO
 			info.State, info.Answer = messages.RunDone, &b.Answer
 		case *messages.Failed:
 			info.State, info.Error = messages.RunFailed, b.Error
+		case *messages.Reopened:
+			info.State, info.Error = "", nil
 		}
 	}
 	info.Node = claims[messages.PlanWriter].Node

@@ -1,0 +1,223 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/covey-run/covey/messages"
+)
+
+// Client looks at runs and nodes, and speaks to them, without working on runs
+// itself. Every [Node] has one.
+type Client struct {
+	nc      *nats.Conn
+	journal *journal
+	queue   *queue
+	lives   func(ctx context.Context, node string) bool
+	close   func()
+}
+
+// Open returns a client of the node that runs on cfg.Dir or, if none does, of
+// its data alone, which it then owns until Close; or of the NATS servers at
+// cfg.URL. Only URL, Dir and Logger of cfg are used.
+func Open(ctx context.Context, cfg Config) (*Client, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	if cfg.URL != "" {
+		nc, err := connect(ctx, cfg.URL, "covey client", connEvents{})
+		if err != nil {
+			return nil, err
+		}
+		return newClient(ctx, nc, nil, nc.Close)
+	}
+	if nc, err := dial(cfg.Dir, "covey client", connEvents{}); err == nil {
+		return newClient(ctx, nc, nil, nc.Close)
+	}
+	s, err := openStore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	nobody := func(context.Context, string) bool { return false }
+	c, err := newClient(ctx, s.nc, nobody, s.close)
+	if err != nil {
+		s.close()
+	}
+	return c, err
+}
+
+func newClient(ctx context.Context, nc *nats.Conn, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
+	j, err := openJournal(ctx, nc, journalOptions{})
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{nc: nc, journal: j, lives: lives, close: closeAll}
+	if lives == nil {
+		c.lives = c.answers
+	}
+	c.queue, err = openQueue(ctx, nc, queueOptions{Shared: true, Room: 1, Deliver: func(*delivery) {}})
+	return c, err
+}
+
+// Close ends the client.
+func (c *Client) Close() {
+	c.queue.quit()
+	c.close()
+}
+
+// answers asks a node whether it lives.
+func (c *Client) answers(ctx context.Context, node string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := c.nc.RequestWithContext(ctx, nodeSubject(node, verbPing), nil)
+	return err == nil
+}
+
+// alive remembers the answers for one listing.
+func (c *Client) alive(ctx context.Context) aliveFunc {
+	var mu sync.Mutex
+	known := map[string]bool{}
+	return func(node string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		is, ok := known[node]
+		if !ok {
+			is = c.lives(ctx, node)
+			known[node] = is
+		}
+		return is
+	}
+}
+
+// Runs lists every run, oldest first, those that still wait in the queue
+// included. When some cannot be read the error says which, and the others are
+// there all the same.
+func (c *Client) Runs(ctx context.Context) ([]messages.RunInfo, error) {
+	infos, err := c.journal.Runs(ctx, c.alive(ctx))
+	tasks, err2 := c.queue.waiting(ctx)
+	for _, t := range tasks {
+		if !slices.ContainsFunc(infos, func(i messages.RunInfo) bool { return i.Run == t.ID }) {
+			infos = append(infos, messages.RunInfo{Run: t.ID, Team: t.Team, Prompt: t.Prompt, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted})
+		}
+	}
+	slices.SortStableFunc(infos, func(a, b messages.RunInfo) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.Run, b.Run))
+	})
+	return infos, errors.Join(err, err2)
+}
+
+// Run tells where one run stands. Class invalid: there is no such run.
+func (c *Client) Run(ctx context.Context, run string) (messages.RunInfo, error) {
+	return c.journal.Info(ctx, run, c.alive(ctx))
+}
+
+// Records yields a run's records in order, then new ones as they come, up to
+// its last. Its one error, if any, comes last.
+func (c *Client) Records(ctx context.Context, run string) iter.Seq2[messages.Envelope, error] {
+	return c.journal.Follow(ctx, run)
+}
+
+// Task returns the task of a run, its team's definition included.
+func (c *Client) Task(ctx context.Context, run string) (messages.Task, error) {
+	records, err := c.journal.Read(ctx, run)
+	if err != nil {
+		return messages.Task{}, err
+	}
+	for _, e := range records {
+		if b, ok := e.Body.(*messages.Begun); ok {
+			return b.Task, nil
+		}
+	}
+	tasks, err := c.queue.waiting(ctx)
+	for _, t := range tasks {
+		if t.ID == run {
+			return t, nil
+		}
+	}
+	if err != nil {
+		return messages.Task{}, err
+	}
+	return messages.Task{}, messages.Errorf(messages.Invalid, "", "run: %q is not there: `covey runs` lists those that are", run)
+}
+
+// Cancel ends a run for good. One that a node works on is told; of any other the
+// last record is written here.
+func (c *Client) Cancel(ctx context.Context, run, reason string) error {
+	return c.tell(ctx, run, messages.PlanWriter, &messages.Cancel{Run: run, Reason: reason}, func(ctx context.Context) error {
+		e := messages.Errorf(messages.Canceled, run, "canceled: %s", cmp.Or(reason, "no reason given"))
+		return c.write(ctx, run, messages.PlanWriter, "", &messages.Failed{Error: e})
+	})
+}
+
+// Resolve settles a tool call that a crash cut off, by a person's word.
+func (c *Client) Resolve(ctx context.Context, r messages.Resolve) error {
+	info, err := c.Run(ctx, r.Run)
+	if err != nil {
+		return err
+	}
+	open := slices.ContainsFunc(info.Unsettled, func(u messages.Unsettled) bool {
+		return u.Writer == r.Writer && u.Step == r.Step && u.Intent.N == r.N && u.Intent.Call == r.Call
+	})
+	if !open {
+		return messages.Errorf(messages.Invalid, "", "run %s: no unsettled tool call %d.%d of step %s by %q: `covey runs show %s` lists them", r.Run, r.N, r.Call, r.Step, r.Writer, r.Run)
+	}
+	return c.tell(ctx, r.Run, r.Writer, &r, func(ctx context.Context) error {
+		if r.Retry {
+			return messages.Errorf(messages.Unavailable, "run "+r.Run, "nobody works on it now: resume it, and say so again then")
+		}
+		res := &messages.Result{N: r.N, Call: r.Call, Output: r.Output, By: "person"}
+		if r.Error != "" {
+			res.Error = messages.Errorf(messages.Tool, "", "%s", r.Error)
+		}
+		return c.write(ctx, r.Run, r.Writer, r.Step, res)
+	})
+}
+
+// tell gives a message to whoever serves an address of a run; if nobody does,
+// otherwise is called.
+func (c *Client) tell(ctx context.Context, run, member string, body messages.Body, otherwise func(context.Context) error) error {
+	info, err := c.Run(ctx, run)
+	if err != nil {
+		return err
+	}
+	if info.State == messages.RunDone || info.State == messages.RunFailed {
+		return messages.Errorf(messages.Invalid, "", "run %s has ended (%s)", run, info.State)
+	}
+	b := newBus(c.nc)
+	defer b.close()
+	err = b.Send(ctx, run, member, messages.Envelope{Run: run, Time: now(), Body: body})
+	if messages.ClassOf(err) == messages.Unavailable && !c.lives(ctx, info.Node) {
+		return otherwise(ctx)
+	}
+	return err
+}
+
+// write appends a record to a run that nobody works on.
+func (c *Client) write(ctx context.Context, run, writer, step string, body messages.Body) error {
+	w, err := c.journal.Claim(ctx, run, writer, messages.Claim{Node: "client"})
+	if err != nil {
+		return err
+	}
+	_, err = w.Append(ctx, step, body)
+	return err
+}
+
+// Purge removes a run that has ended, its records and all.
+func (c *Client) Purge(ctx context.Context, run string) error {
+	info, err := c.Run(ctx, run)
+	if err != nil {
+		return err
+	}
+	if info.State != messages.RunDone && info.State != messages.RunFailed {
+		return messages.Errorf(messages.Invalid, "", "run %s is %s: only one that has ended can be purged; cancel it first", run, info.State)
+	}
+	return c.journal.Purge(ctx, run)
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"github.com/jonboulle/clockwork"
+
+	"github.com/covey-run/covey/actors"
+	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/messages"
+)
+
+// Config describes a node. The zero value is a node of its own: an embedded NATS
+// server that listens nowhere, with its data in ./.covey.
+type Config struct {
+	// URL joins NATS servers that run already: "nats://host:4222", several
+	// separated by commas. Zero: an embedded server.
+	URL string
+	// Dir is the data directory of the embedded server. Zero: ".covey". One
+	// process owns it at a time. Not used with URL.
+	Dir string
+	// Durability says what the embedded server's records survive. Zero:
+	// SurviveProcess.
+	Durability Durability
+	// Name is the node's name in the tree and in claims. Zero: "node-" and six
+	// letters, new at each start. It must not be that of another live node.
+	Name string
+	// MaxRuns is how many runs the node works on at once; more wait in the
+	// queue. Zero: 16.
+	MaxRuns int
+	// Models adds model providers, or replaces the built-in "ollama" and
+	// "scripted", by name.
+	Models map[string]provider.Factory
+	// Providers tunes queue, breaker and retry of a provider, by name.
+	Providers map[string]provider.StackConfig
+	// Load makes a team of the definition in a task or in a run's first record,
+	// so that the node can work on teams that it was not given in code. nil:
+	// only those.
+	Load func(definition json.RawMessage) (actors.Member, error)
+	// Accept says whether the node takes a task; one that it does not take is
+	// handed back for 30 s. nil: it takes every task of a team that it knows.
+	Accept func(messages.Task) bool
+	// Logger gets what has no caller to go to, at Warn and Error, and the
+	// server's notices at Debug. nil: slog.Default().
+	Logger *slog.Logger
+	// Clock is the time that backoffs go by. nil: the real one.
+	Clock clockwork.Clock
+}
+
+// Check returns an error of class invalid that names the first field that is
+// wrong.
+func (c Config) Check() error {
+	if c.URL != "" && c.Dir != "" {
+		return messages.Errorf(messages.Invalid, "", "config: dir: %q is not allowed together with a URL: use one of them", c.Dir)
+	}
+	if c.URL != "" && c.Durability != "" {
+		return messages.Errorf(messages.Invalid, "", "config: durability: %q is not allowed together with a URL: it is that server's own setting", c.Durability)
+	}
+	if err := c.Durability.Check(); err != nil {
+		return err
+	}
+	if c.Name != "" {
+		if err := messages.CheckName("config: name", c.Name); err != nil {
+			return err
+		}
+	}
+	if c.MaxRuns < 0 {
+		return messages.Errorf(messages.Invalid, "", "config: max_runs: %d is not allowed: use 0 (for 16) or more", c.MaxRuns)
+	}
+	for name, p := range c.Providers {
+		if err := p.Check(); err != nil {
+			return messages.Errorf(messages.Invalid, "", "config: providers: %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Dir == "" {
+		c.Dir = DefaultDir
+	}
+	if c.Name == "" {
+		c.Name = "node-" + newID()[:6]
+	}
+	if c.MaxRuns == 0 {
+		c.MaxRuns = 16
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
+	}
+	return c
+}
+
+// DefaultDir is the data directory of a node that is told none.
+const DefaultDir = ".covey"
