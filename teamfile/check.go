@@ -1,0 +1,167 @@
+package teamfile
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/scripted"
+)
+
+// known are the providers that a file may have settings for without naming a
+// model of theirs.
+var known = []string{"anthropic", "ollama", "openai", "scripted"}
+
+// Check returns an error of class invalid for the first thing in the file that
+// contradicts another. What a single value may be is checked when it is read.
+func (f File) Check() error {
+	if f.Name == "" {
+		return f.src.refused([]any{"name"}, "", name().Title)
+	}
+	if len(f.Members) == 0 && f.Role == "" {
+		return f.src.fault(nil, "a team needs members, and a single agent needs a role: this file has neither")
+	}
+	if len(f.Member.Tools) > 0 {
+		return f.src.fault([]any{"tools"}, "Member.Tools is not allowed at the top: a file's tools are in Tools")
+	}
+	if err := f.checkMember(nil, f.Member); err != nil {
+		return err
+	}
+	for _, check := range []func() error{f.checkTools, f.checkProviders, f.checkScripted} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f File) checkMember(at []any, m Member) error {
+	agent := map[string]bool{
+		"role": m.Role != "", "instructions": m.Instructions != "", "max_steps": m.Steps != 0, "timeout": m.Timeout != 0,
+		"max_park": m.Park != nil, "restart": m.Restart != "", "tools": len(m.Tools) > 0, "options": !isZero(m.Options),
+	}
+	team := map[string]bool{"plan": m.Plan != nil, "supervision": m.Supervision != nil}
+	if len(m.Members) == 0 {
+		if key := first(team); key != "" {
+			return f.src.fault(below(at, key), "%s%s is for a team, and this has no members", in(at), key)
+		}
+		return f.once(at, "tools", m.Tools)
+	}
+	if key := first(agent); key != "" {
+		return f.src.fault(below(at, key), "%s%s is for an agent, and this has members: give it to them", in(at), key)
+	}
+	if m.Plan == nil {
+		return f.src.fault(at, "%splan is missing: use one of %s", in(at), strings.Join(kinds(), ", "))
+	}
+	var names []string
+	for i, sub := range m.Members {
+		here := below(below(at, "members"), i)
+		if slices.Contains(names, sub.Name) {
+			return f.src.fault(below(here, "name"), "members: %q is there twice: use names of their own", sub.Name)
+		}
+		names = append(names, sub.Name)
+		if err := f.checkMember(here, sub); err != nil {
+			return err
+		}
+	}
+	return f.checkPlan(below(at, "plan"), *m.Plan, names)
+}
+
+func (f File) checkPlan(at []any, p Plan, members []string) error {
+	k, ok := plans[p.Kind]
+	if !ok {
+		return f.src.refused(below(at, "kind"), p.Kind, "one of "+strings.Join(kinds(), ", "))
+	}
+	given := map[string]bool{"rounds": p.Rounds != 0, "synthesizer": p.Synthesizer != "", "prompt": p.Prompt != ""}
+	for _, key := range k.keys {
+		delete(given, key)
+	}
+	if key := first(given); key != "" {
+		return f.src.fault(below(at, key), "plan: a %s takes no %s", p.Kind, key)
+	}
+	if p.Synthesizer != "" && !slices.Contains(members, p.Synthesizer) {
+		return f.src.fault(below(at, "synthesizer"), "plan: synthesizer: %q is no member; %s", p.Synthesizer, suggest(p.Synthesizer, members))
+	}
+	return nil
+}
+
+func (f File) checkTools() error {
+	var names []string
+	for i, t := range f.Tools {
+		at := []any{"tools", i}
+		if slices.Contains(names, t.Name) {
+			return f.src.fault(at, "tools: %q is there twice", t.Name)
+		}
+		names = append(names, t.Name)
+		_, builtin := builtins[t.Name]
+		switch {
+		case t.bare():
+		case builtin:
+			return f.src.fault(at, "tools: %q is built in: give your own another name", t.Name)
+		case t.Command == nil:
+			return f.src.fault(at, "tools[%d].command is missing: use a list of texts: the program, and its arguments", i)
+		default:
+			if _, err := f.command(t); err != nil {
+				return f.src.fault(at, "%w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (f File) checkProviders() error {
+	used := append(f.providersUsed(f.Member), known...)
+	for _, name := range slices.Sorted(maps.Keys(f.Providers)) {
+		at := []any{"providers", name}
+		if !slices.Contains(used, name) {
+			return f.src.fault(at, "providers: no member's model is of %q; %s", name, suggest(name, known))
+		}
+		p := f.Providers[name]
+		if p.URL != "" {
+			u, err := url.Parse(p.URL)
+			switch {
+			case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+				return f.src.refused(below(at, "url"), p.URL, "an address, as http://127.0.0.1:11434")
+			case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+				return f.src.fault(below(at, "url"), "providers.%s.url: a user, a password or a query is not allowed in a team file: keys come from the environment", name)
+			}
+		}
+		if err := p.Stack().Check(); err != nil {
+			return f.src.fault(at, "providers.%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (f File) providersUsed(m Member) (names []string) {
+	name, _ := provider.Split(m.Model)
+	names = append(names, name)
+	for _, sub := range m.Members {
+		names = append(names, f.providersUsed(sub)...)
+	}
+	return names
+}
+
+func (f File) checkScripted() error {
+	for i, r := range f.Scripted {
+		if r.Name == "" {
+			r.Name = fmt.Sprintf("rule %d", i+1)
+		}
+		if err := scripted.Check([]scripted.Rule{r}); err != nil {
+			return f.src.fault([]any{"scripted", i}, "%w", err)
+		}
+	}
+	return nil
+}
+
+func (f File) once(at []any, key string, names []string) error {
+	for i, n := range names {
+		if slices.Contains(names[:i], n) {
+			return f.src.fault(below(below(at, key), i), "%s%s: %q is there twice", in(at), key, n)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package teamfile
+
+import (
+	"encoding/json"
+
+	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/scripted"
+	"github.com/covey-run/covey/messages"
+	"github.com/covey-run/covey/supervisor"
+)
+
+// File is a team file. With members it is a team; without, one agent with a
+// role. Its JSON form has the keys of the YAML.
+type File struct {
+	Member
+	// Tools are the tools that members may name.
+	Tools []Tool `json:"tools,omitempty" jsonschema:"the tools that members may name; of a single agent, the tools that it has"`
+	// Providers are settings by provider.
+	Providers map[string]Provider `json:"providers,omitempty" jsonschema:"settings by provider, as ollama"`
+	// Scripted are the rules of the built-in model scripted.
+	Scripted []scripted.Rule `json:"scripted,omitempty" jsonschema:"the rules by which the built-in model scripted answers, tried in order; without any it answers by itself"`
+
+	// Dir is the folder in which commands run, and where relative ones are: the
+	// file's own, absolute.
+	Dir string `json:"-"`
+
+	src *source // nil if it does not come from YAML
+}
+
+// Member is one member of a team, or the file's top level: an agent, or with
+// Members a team.
+type Member struct {
+	Name         string `json:"name" jsonschema:"what it is asked by"`
+	Model        string `json:"model,omitempty" jsonschema:"provider and model, as ollama/llama3.2, or scripted; of a team: for members that name none"`
+	Role         string `json:"role,omitempty" jsonschema:"tells the model who it is, as: an expert in Renaissance history"`
+	Instructions string `json:"instructions,omitempty" jsonschema:"added to the role as they are"`
+	// Tools name tools of the file, built-in ones, or ones that a program adds.
+	Tools   []string           `json:"tools,omitempty" jsonschema:"the names of the tools that it may call"`
+	Options provider.Options   `json:"options,omitzero" jsonschema:"tune its model calls"`
+	Steps   int                `json:"max_steps,omitempty" jsonschema:"how many model calls one turn may take; 8 if not given"`
+	Timeout Duration           `json:"timeout,omitempty" jsonschema:"bounds one turn; not bounded if not given"`
+	Park    *Duration          `json:"max_park,omitempty" jsonschema:"how long a turn waits in all for a provider whose breaker is open; 5m if not given, 0s for not at all"`
+	Restart supervisor.Restart `json:"restart,omitempty" jsonschema:"when it is started again: permanent (always, the default), transient (after a failure) or temporary (never)"`
+
+	Plan        *Plan        `json:"plan,omitempty" jsonschema:"how the members work"`
+	Supervision *Supervision `json:"supervision,omitempty" jsonschema:"what happens when a member fails"`
+	Members     []Member     `json:"members,omitempty" jsonschema:"the agents and teams that it is made of"`
+}
+
+// Plan is how a team works. In YAML it may also be its kind alone.
+type Plan struct {
+	Kind        string `json:"kind" jsonschema:"round_table: members take turns over a shared discussion, then one writes the answer; pipeline: each works on what the one before it gave"`
+	Rounds      int    `json:"rounds,omitempty" jsonschema:"of a round table: how often each speaks; 2 if not given"`
+	Synthesizer string `json:"synthesizer,omitempty" jsonschema:"of a round table: the member that writes the answer; the first if not given"`
+	Prompt      string `json:"prompt,omitempty" jsonschema:"of a round table: what the synthesizer is told"`
+}
+
+// Supervision is a team's [supervisor.Policy].
+type Supervision struct {
+	Strategy  supervisor.Strategy  `json:"strategy,omitempty" jsonschema:"who is restarted when one member fails; one_for_one if not given"`
+	Intensity int                  `json:"intensity,omitempty" jsonschema:"how many restarts a member may need within the window; 5 if not given"`
+	Within    Duration             `json:"within,omitempty" jsonschema:"the window of intensity; 1m if not given"`
+	Spent     supervisor.Directive `json:"spent,omitempty" jsonschema:"what happens when the intensity is spent; escalate if not given"`
+	Backoff   *Backoff             `json:"backoff,omitempty" jsonschema:"the waits between restarts"`
+	OnClass   OnClass              `json:"on_class,omitempty" jsonschema:"what happens on a failure of a class; restart if not given"`
+}
+
+// OnClass is what a supervisor does by class of failure.
+type OnClass map[messages.Class]supervisor.Directive
+
+// Backoff is a [supervisor.Backoff].
+type Backoff struct {
+	Initial *Duration `json:"initial,omitempty" jsonschema:"the first wait; 100ms if not given, 0s for none at all"`
+	Factor  float64   `json:"factor,omitempty" jsonschema:"from one wait to the next; 2 if not given"`
+	Max     Duration  `json:"max,omitempty" jsonschema:"the longest wait; 30s if not given"`
+	Jitter  *float64  `json:"jitter,omitempty" jsonschema:"the share by which a wait varies; 0.2 if not given"`
+}
+
+// Tool is a tool: an external command, or with nothing but a name (in YAML, the
+// name itself) one that is built in or that a program adds.
+type Tool struct {
+	Name        string          `json:"name" jsonschema:"what members and models call it by"`
+	Description string          `json:"description,omitempty" jsonschema:"tells the model what it does and when to use it"`
+	Command     []string        `json:"command,omitempty" jsonschema:"the program and its arguments, run in the file's folder without a shell: arguments as JSON on standard input, the output on standard output, an exit status other than 0 is an error"`
+	Parameters  json.RawMessage `json:"parameters,omitempty" jsonschema:"the JSON schema of its arguments, of type object; none if not given"`
+	Effect      string          `json:"effect,omitempty" jsonschema:"what calling it twice does: unsafe (the default) may do harm, pure has no effect, idempotent has the effect of one call for the same COVEY_TOOL_KEY"`
+	Verify      []string        `json:"verify,omitempty" jsonschema:"a command that finds out whether a call that a crash cut off took effect: exit status 0 and its output if it did, 1 if it did not"`
+	Timeout     Duration        `json:"timeout,omitempty" jsonschema:"bounds one call; 30s if not given"`
+}
+
+// Provider is how to reach a provider, and what to do in its bad times.
+type Provider struct {
+	URL         string   `json:"url,omitempty" jsonschema:"the server's address, as http://127.0.0.1:11434; keys come from the environment"`
+	Concurrency int      `json:"concurrency,omitempty" jsonschema:"how many calls run at once; 5 if not given"`
+	Waiting     *int     `json:"waiting,omitempty" jsonschema:"how many more may wait; 1000 if not given"`
+	Retry       *Retry   `json:"retry,omitempty" jsonschema:"how a failed call is made again"`
+	Breaker     *Breaker `json:"breaker,omitempty" jsonschema:"when calls to a failing provider stop for a while"`
+}
+
+// Retry is a [provider.RetryConfig].
+type Retry struct {
+	Attempts int      `json:"attempts,omitempty" jsonschema:"in all, the first included; 4 if not given, 1 for no retry"`
+	Initial  Duration `json:"initial,omitempty" jsonschema:"the first wait; 1s if not given"`
+	Factor   float64  `json:"factor,omitempty" jsonschema:"from one wait to the next; 2 if not given"`
+	Jitter   *float64 `json:"jitter,omitempty" jsonschema:"the share by which a wait varies; 0.5 if not given"`
+	Max      Duration `json:"max,omitempty" jsonschema:"the longest wait, one that the server asks for included; 1m if not given"`
+	Total    Duration `json:"total,omitempty" jsonschema:"the longest sum of waits; 2m if not given"`
+	Attempt  Duration `json:"attempt_timeout,omitempty" jsonschema:"bounds one attempt; not bounded if not given"`
+}
+
+// Breaker is a [provider.BreakerConfig].
+type Breaker struct {
+	Failures  int      `json:"failures,omitempty" jsonschema:"how many calls must fail in a row to open it; 5 if not given"`
+	OpenFor   Duration `json:"open_for,omitempty" jsonschema:"how long it then refuses calls; 1m if not given"`
+	Successes int      `json:"successes,omitempty" jsonschema:"how many probes must succeed to close it; 3 if not given"`
+}
