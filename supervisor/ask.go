@@ -2,7 +2,7 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -42,15 +42,25 @@ func (r Ref) Tell(msg any) {
 // refusal answers an ask with an error.
 type refusal struct{ err error }
 
+func refuse(err error, c *cell) *refusal {
+	if err == nil {
+		err = messages.Errorf(messages.Invalid, c.path(), "failed without an error")
+	}
+	return &refusal{err}
+}
+
 // Ask sends msg and waits for the answer. It fails with ctx's error when ctx
 // ends first, with the actor's own error when handling it failed, with class
-// stopping when the actor stopped before it got to it, and with unavailable
-// when there is no such actor. Without a deadline in ctx it waits as long as
-// the actor takes.
+// stopping when the actor stopped before it answered, and with unavailable when
+// there is no such actor. Without a deadline in ctx it waits as long as the
+// actor takes. A nil answer is T's zero value, for a T that can be nil.
 func Ask[T any](ctx context.Context, to Ref, msg any) (T, error) {
 	var zero T
 	if to.pid == nil {
-		return zero, messages.Errorf(messages.Unavailable, "", "ask: the address is empty")
+		return zero, messages.Errorf(messages.Unavailable, "", "ask %T: the address is empty", msg)
+	}
+	if ctx.Err() != nil {
+		return zero, ended(ctx, to, msg)
 	}
 	w, sender := to.sys.waiters.open()
 	to.sys.root.RequestWithCustomSender(to.pid, msg, sender)
@@ -61,43 +71,61 @@ func Ask[T any](ctx context.Context, to Ref, msg any) (T, error) {
 		var came bool
 		if answer, came = w.cancel(); !came {
 			to.sys.waiters.put(w)
-			c := messages.Timeout
-			if ctx.Err() == context.Canceled {
-				c = messages.Canceled
-			}
-			return zero, messages.Errorf(c, to.Path(), "ask %T: %w", msg, context.Cause(ctx))
+			return zero, ended(ctx, to, msg)
 		}
 	}
 	to.sys.waiters.put(w)
 	switch a := answer.(type) {
-	case T:
-		return a, nil
 	case *refusal:
 		return zero, a.err
 	case *actor.DeadLetterResponse:
-		return zero, messages.Errorf(messages.Unavailable, to.Path(), "no such actor")
-	default:
-		return zero, messages.Errorf(messages.Invalid, to.Path(), "answered %T with %T, not %s", msg, answer, fmt.Sprintf("%T", zero))
+		return zero, nobody(to.Path())
+	case T:
+		return a, nil
+	case nil:
+		switch reflect.TypeFor[T]().Kind() {
+		case reflect.Interface, reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan:
+			return zero, nil
+		}
 	}
+	return zero, messages.Errorf(messages.Invalid, to.Path(), "answered %T with %T, not %s", msg, answer, reflect.TypeFor[T]())
+}
+
+func ended(ctx context.Context, to Ref, msg any) error {
+	c := messages.Timeout
+	if ctx.Err() == context.Canceled {
+		c = messages.Canceled
+	}
+	return messages.Errorf(c, to.Path(), "ask %T: %w", msg, context.Cause(ctx))
+}
+
+func nobody(path string) *messages.Error {
+	return messages.Errorf(messages.Unavailable, path, "no such actor")
 }
 
 // Asker is whoever waits for the answer to a message; it can be kept beyond the
-// message's handling. The zero Asker is nobody, and answering it does nothing;
-// so does answering twice.
-type Asker struct {
-	pid *actor.PID
-	sys *System
-}
+// message's handling, and used from any goroutine. The zero Asker is nobody,
+// and answering it does nothing; so does answering twice. When the incarnation
+// that took it ends before it was answered, it gets the failure, or class
+// stopping.
+type Asker struct{ kept *kept }
+
+// IsZero reports whether nobody waits.
+func (a Asker) IsZero() bool { return a.kept == nil }
 
 // Answer sends v.
 func (a Asker) Answer(v any) {
-	if a.pid != nil {
-		a.sys.root.Send(a.pid, v)
+	if a.kept != nil {
+		a.kept.answer(v)
 	}
 }
 
 // Fail sends an error.
-func (a Asker) Fail(err error) { a.Answer(&refusal{err}) }
+func (a Asker) Fail(err error) {
+	if a.kept != nil {
+		a.kept.answer(refuse(err, a.kept.cell))
+	}
+}
 
 // waiters are the processes that answers come to. protoactor's Future allocates
 // ten times, and races between timeout and reply and on a second reply; a waiter
@@ -138,10 +166,19 @@ func (ws *waiters) open() (*waiter, *actor.PID) {
 	return w, &actor.PID{Address: registry.Address, Id: w.id, RequestId: request}
 }
 
+// maxWaiters is how many waiters are kept for further asks.
+const maxWaiters = 1024
+
 func (ws *waiters) put(w *waiter) {
 	ws.mu.Lock()
-	ws.free = append(ws.free, w)
+	keep := len(ws.free) < maxWaiters
+	if keep {
+		ws.free = append(ws.free, w)
+	}
 	ws.mu.Unlock()
+	if !keep {
+		ws.sys.system.ProcessRegistry.Remove(&actor.PID{Id: w.id})
+	}
 }
 
 // cancel ends the wait; an answer that came just before is returned.

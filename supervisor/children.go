@@ -23,38 +23,35 @@ type child struct {
 	cell    *cell
 	order   uint64
 	state   messages.State
-	wanted  bool // its stop was asked for
+	added   bool   // it is not of the spec
+	wanted  bool   // its stop was asked for
+	ended   uint64 // the generation that was told to end: its failures are old news
+	due     *due   // the restart that it waits for
 	history *history
+	watch   clockwork.Timer
+	stops   []*actor.PID // who waits for its end
 }
 
-// history is what a supervisor remembers of a child that has failed. It is kept
-// when the child is spawned anew.
+// history is what a supervisor remembers of a child that has failed.
 type history struct {
 	window  []time.Time // restarts, oldest first
 	total   int
 	failure *messages.Error
 	at      time.Time
-	until   time.Time // of a backoff
-	timer   clockwork.Timer
 }
 
-// restartDue ends a backoff. Children that are no longer the same, or no longer
-// wait, are passed over.
-type restartDue struct{ group []*child }
-
-// escalation is a child's failure that its supervisor passes on as its own.
-type escalation struct{ err *messages.Error }
-
-func (k *children) get(pid *actor.PID) *child {
-	return k.byName[pid.Id[strings.LastIndexByte(pid.Id, '/')+1:]]
+// due is a restart that waits for a backoff to end. A newer one for the same
+// child takes its place.
+type due struct {
+	group []*child
+	until time.Time
+	timer clockwork.Timer
 }
 
-func (k *children) cells() []*cell {
-	cs := make([]*cell, 0, len(k.byName))
-	for _, ch := range k.byName {
-		cs = append(cs, ch.cell)
+func (d *due) cancel() {
+	if d != nil && d.timer != nil {
+		d.timer.Stop()
 	}
-	return cs
 }
 
 // ordered returns the children in the order in which they were spawned.
@@ -67,18 +64,30 @@ func (k *children) ordered() []*child {
 	return cs
 }
 
-// cancel stops the backoffs.
-func (k *children) cancel() {
-	for _, ch := range k.byName {
-		if ch.history != nil && ch.history.timer != nil {
-			ch.history.timer.Stop()
-		}
+// child is the child with this address, nil if it is one of the past.
+func (s *shell) child(pid *actor.PID) *child {
+	if s.kids == nil {
+		return nil
 	}
+	ch := s.kids.byName[pid.Id[strings.LastIndexByte(pid.Id, '/')+1:]]
+	if ch == nil || ch.cell.pid.Load() != pid {
+		return nil
+	}
+	return ch
 }
 
-func (s *shell) spawn(spec Spec, h *history) (Ref, error) {
-	if err := spec.Check(); err != nil {
-		return Ref{}, err
+// take spawns a child that somebody outside asks for.
+func (s *shell) take(spec Spec) (Ref, error) {
+	if q := s.cell.quarantine.Load(); q != nil {
+		return Ref{}, q
+	}
+	return s.spawn(spec, true)
+}
+
+// spawn starts a child from a spec that was checked.
+func (s *shell) spawn(spec Spec, added bool) (Ref, error) {
+	if s.over {
+		return Ref{}, messages.Errorf(messages.Stopping, s.cell.path(), "spawn %q: stopping", spec.Name)
 	}
 	if s.kids == nil {
 		s.kids = &children{policy: s.cell.spec.Policy.withDefaults(), byName: map[string]*child{}}
@@ -87,7 +96,7 @@ func (s *shell) spawn(spec Spec, h *history) (Ref, error) {
 		return Ref{}, messages.Errorf(messages.Invalid, s.cell.path(), "spawn: the name %q is taken", spec.Name)
 	}
 	s.kids.spawns++
-	ch := &child{cell: &cell{sys: s.cell.sys, parent: s.cell, spec: spec}, order: s.kids.spawns, state: messages.Running, history: h}
+	ch := &child{cell: &cell{sys: s.cell.sys, parent: s.cell, spec: spec}, order: s.kids.spawns, state: messages.Running, added: added}
 	pid, err := s.ctx.ac.SpawnNamed(ch.cell.props(), spec.Name)
 	if err != nil {
 		return Ref{}, messages.Errorf(messages.Invalid, s.cell.path(), "spawn %q: %w", spec.Name, err)
@@ -100,63 +109,62 @@ func (s *shell) spawn(spec Spec, h *history) (Ref, error) {
 // HandleFailure is part of actor.SupervisorStrategy: protoactor calls it on the
 // supervisor's own goroutine, with the child's mailbox held.
 func (s *shell) HandleFailure(_ *actor.ActorSystem, sup actor.Supervisor, pid *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	s.turn(nil)
 	ch := s.child(pid)
 	if ch == nil || s.over {
 		sup.StopChildren(pid)
 		return
 	}
-	err, escalated := asFailure(reason, pid.Id)
-	h := ch.fail(err, s.cell.sys.clock.Now())
-	s.changed(ch, messages.Event{Kind: messages.ActorFailed}, err)
-	if ch.state != messages.Running {
-		return // its restart, or its end, is under way
+	f, ok := reason.(*failure)
+	if !ok {
+		f = &failure{err: crashed(reason, pid.Id, nil)}
 	}
+	ch.failed(f.err, s.cell.sys.clock.Now())
+	s.changed(ch, messages.Event{Kind: messages.ActorFailed}, f.err)
+	old := f.generation != 0 && f.generation <= ch.ended
+	if ch.state == messages.Running && !old { // else its restart, or its end, is under way
+		s.decide(sup, ch, f)
+	}
+	s.notify()
+}
+
+// decide does what the policy says about a failure.
+func (s *shell) decide(sup actor.Supervisor, ch *child, f *failure) {
+	h, err := ch.history, f.err
 	d := s.kids.policy.decide(err.Class, ch.cell.spec.Restart)
-	if d == DoResume && escalated {
-		d = DoRestart // its failed child is held: resuming would leave it so
+	if d == DoResume && f.escalated {
+		d = s.kids.policy.restart(ch.cell.spec.Restart) // its failed child is held: resuming would leave it so
 	}
 	if d == DoRestart && !h.allow(s.kids.policy) {
 		d = s.kids.policy.Spent
 		err = spent(s.kids.policy, err)
+		h.failure = err
 	}
 	if d == DoEscalate && s.cell.parent == nil {
 		d = DoQuarantine
 	}
+	if d != DoResume {
+		ch.cell.interrupt(err)
+	}
 	switch d {
 	case DoResume:
-		sup.ResumeChildren(pid)
+		ch.cell.box.PostSystemMessage(resumeMessage)
 		s.changed(ch, messages.Event{Kind: messages.ActorResumed}, err)
 	case DoStop:
 		s.stopChild(ch.cell.spec.Name)
 	case DoQuarantine:
 		ch.state = messages.Quarantined
 		ch.cell.quarantine.Store(err)
-		sup.RestartChildren(pid)
+		s.renew(ch)
 		s.changed(ch, messages.Event{Kind: messages.ActorQuarantined}, err)
 	case DoEscalate:
+		ch.state = messages.StoppingNow // it ends when its supervisor does
+		ch.cell.box.close()
 		s.changed(ch, messages.Event{Kind: messages.ActorEscalated}, err)
-		s.escalate(&escalation{err}, nil)
+		s.raise(err, true)
 	case DoRestart:
 		s.backOff(ch)
 	}
-}
-
-func (s *shell) child(pid *actor.PID) *child {
-	if s.kids == nil {
-		return nil
-	}
-	return s.kids.get(pid)
-}
-
-// asFailure reads what protoactor hands over as the reason of a failure.
-func asFailure(reason any, path string) (err *messages.Error, escalated bool) {
-	switch r := reason.(type) {
-	case *messages.Error:
-		return r, false
-	case *escalation:
-		return r.err, true
-	}
-	return crashed(reason, path, nil), false
 }
 
 // spent is the failure of a child that may not be restarted again.
@@ -166,18 +174,23 @@ func spent(p Policy, err *messages.Error) *messages.Error {
 	return e
 }
 
-func (ch *child) fail(err *messages.Error, now time.Time) *history {
+func (ch *child) failed(err *messages.Error, now time.Time) {
 	if ch.history == nil {
 		ch.history = &history{}
 	}
 	ch.history.failure, ch.history.at = err, now
-	return ch.history
 }
 
 // prune drops what has left the window.
 func (h *history) prune(p Policy, now time.Time) {
-	h.window = slices.DeleteFunc(h.window, func(t time.Time) bool { return now.Sub(t) > p.Within })
+	for len(h.window) > 0 && now.Sub(h.window[0]) > p.Within {
+		h.window = h.window[1:]
+	}
 }
+
+// unlimited is how many restarts are remembered where any number is allowed:
+// enough for every backoff to reach its cap.
+const unlimited = 64
 
 // allow counts a restart that is about to be made, if one more may be.
 func (h *history) allow(p Policy) bool {
@@ -185,8 +198,8 @@ func (h *history) allow(p Policy) bool {
 	if p.Intensity >= 0 && len(h.window) >= p.Intensity {
 		return false
 	}
-	if p.Intensity < 0 && len(h.window) > 64 { // no limit: enough for the backoff
-		h.window = slices.Delete(h.window, 0, 1)
+	if p.Intensity < 0 && len(h.window) == unlimited {
+		h.window = h.window[1:]
 	}
 	h.window = append(h.window, h.at)
 	h.total++
@@ -195,26 +208,33 @@ func (h *history) allow(p Policy) bool {
 
 // backOff restarts the failed child, and by the strategy its siblings, after
 // the wait that its restarts in the window ask for. Siblings that still run are
-// held until then.
+// held until then; temporary ones are stopped, as nothing restarts them.
 func (s *shell) backOff(failed *child) {
 	h := failed.history
 	wait := s.kids.policy.Backoff.Wait(len(h.window), s.cell.sys.random)
-	group := s.group(failed)
-	for _, ch := range group {
+	d := &due{until: h.at.Add(wait)}
+	for _, ch := range s.group(failed) {
 		if ch != failed {
-			ch.cell.box.suspend()
-			ch.cell.interrupt()
+			if ch.cell.spec.Restart == Temporary {
+				s.stopChild(ch.cell.spec.Name)
+				continue
+			}
+			ch.cell.box.hold()
+			ch.cell.interrupt(messages.Errorf(messages.Stopping, ch.cell.path(), "restarts because %q failed", failed.cell.spec.Name))
 		}
-		ch.state = messages.BackingOff
+		ch.due.cancel()
+		ch.state, ch.due = messages.BackingOff, d
+		d.group = append(d.group, ch)
 	}
 	if wait <= 0 {
-		s.restart(group)
+		s.restart(d)
 		return
 	}
-	h.until = h.at.Add(wait)
+	for _, ch := range d.group {
+		s.changed(ch, messages.Event{Kind: messages.ActorBackingOff, Attempt: len(h.window), Wait: wait, Until: d.until}, h.failure)
+	}
 	self := s.cell.ref()
-	s.changed(failed, messages.Event{Kind: messages.ActorBackingOff, Attempt: len(h.window), Wait: wait, Until: h.until}, h.failure)
-	h.timer = s.cell.sys.clock.AfterFunc(wait, func() { self.Tell(&restartDue{group}) })
+	d.timer = s.cell.sys.clock.AfterFunc(wait, func() { self.Tell(&urgent{d}) })
 }
 
 func (s *shell) group(failed *child) []*child {
@@ -231,32 +251,31 @@ func (s *shell) group(failed *child) []*child {
 	})
 }
 
-// restart makes a new incarnation of each child that waits for one, in order of
-// spawning. A child that stopped by itself is spawned anew.
-func (s *shell) restart(group []*child) {
-	for _, ch := range group {
-		name := ch.cell.spec.Name
-		if s.over || s.kids == nil || s.kids.byName[name] != ch || ch.state != messages.BackingOff {
+// restart asks each child that waits for it for a new incarnation, in order of
+// spawning; each then ends the old one and starts in its own time.
+func (s *shell) restart(d *due) {
+	for _, ch := range d.group {
+		if s.over || ch.due != d || ch.state != messages.BackingOff {
 			continue
 		}
+		ch.due, ch.state = nil, messages.Running
 		var failure *messages.Error
 		attempt := 0
 		if ch.history != nil {
-			ch.history.until = time.Time{}
 			failure, attempt = ch.history.failure, len(ch.history.window)
 		}
-		if ch.cell.gone.Load() {
-			delete(s.kids.byName, name)
-			if _, err := s.spawn(ch.cell.spec, ch.history); err != nil {
-				s.fail(messages.AsError(err, messages.Crashed, s.cell.path()), nil)
-				return
-			}
-		} else {
-			ch.state = messages.Running
-			s.ctx.ac.(actor.Supervisor).RestartChildren(ch.cell.pid.Load())
+		s.renew(ch)
+		if len(d.group) > 1 { // a sibling may be in a handler that blocks
+			ch.stopWatch()
+			ch.watch = s.cell.sys.watchStop(ch.cell)
 		}
 		s.changed(ch, messages.Event{Kind: messages.ActorRestarted, Attempt: attempt}, failure)
 	}
+}
+
+func (s *shell) renew(ch *child) {
+	ch.ended = ch.cell.generation.Load()
+	ch.cell.box.renew()
 }
 
 func (s *shell) stopChild(name string) {
@@ -264,62 +283,92 @@ func (s *shell) stopChild(name string) {
 		return
 	}
 	ch := s.kids.byName[name]
-	if ch == nil {
+	if ch == nil || ch.wanted || s.over {
 		return
 	}
-	ch.wanted = true
-	if ch.cell.gone.Load() { // it waits for a respawn that shall not come
-		delete(s.kids.byName, name)
-		return
+	if ch.due != nil && len(ch.due.group) == 1 {
+		ch.due.cancel()
 	}
-	ch.state = messages.StoppingNow
+	ch.wanted, ch.state, ch.due = true, messages.StoppingNow, nil
+	ch.cell.box.close()
+	ch.cell.interrupt(nil)
 	s.ctx.ac.Stop(ch.cell.pid.Load())
+	ch.stopWatch()
+	ch.watch = s.cell.sys.watchStop(ch.cell)
 }
 
-// terminated: a child has stopped.
+// stopOne is System.StopActor.
+func (s *shell) stopOne(name string) {
+	var ch *child
+	if s.kids != nil {
+		ch = s.kids.byName[name]
+	}
+	if ch == nil {
+		s.ctx.Fail(nobody(s.cell.path() + "/" + name))
+		return
+	}
+	if s.sender != nil {
+		ch.stops = append(ch.stops, s.sender)
+	}
+	s.stopChild(name)
+}
+
+// haltChildren: the supervisor's incarnation ends, and protoactor stops the
+// children next.
+func (s *shell) haltChildren() {
+	cells := make([]*cell, 0, len(s.kids.byName))
+	s.cell.extra = nil
+	for _, ch := range s.kids.ordered() {
+		ch.due.cancel()
+		ch.stopWatch()
+		ch.cell.box.close()
+		ch.cell.interrupt(nil)
+		cells = append(cells, ch.cell)
+		if s.cell.spec.New == nil && ch.added && !ch.wanted && ch.cell.spec.Restart != Temporary {
+			s.cell.extra = append(s.cell.extra, ch.cell.spec)
+		}
+	}
+	s.cell.stopWatch()
+	s.cell.watch = s.cell.sys.watchStop(cells...)
+}
+
+// terminated: a child is no more.
 func (s *shell) terminated(pid *actor.PID) {
 	ch := s.child(pid)
 	if ch == nil {
 		return
 	}
-	name := ch.cell.spec.Name
-	again := !s.over && !ch.wanted && (ch.cell.spec.Restart == Permanent || ch.cell.spec.Restart == "")
-	if !again {
-		delete(s.kids.byName, name)
-	}
+	delete(s.kids.byName, ch.cell.spec.Name)
+	ch.stopWatch()
 	var failure *messages.Error
 	if ch.state == messages.StoppingNow && ch.history != nil {
 		failure = ch.history.failure
 	}
 	s.changed(ch, messages.Event{Kind: messages.ActorStopped}, failure)
-	if !again {
-		return
-	}
-	h := ch.fail(messages.Errorf(messages.Stopping, ch.cell.path(), "stopped by itself, and is permanent"), s.cell.sys.clock.Now())
-	if h.allow(s.kids.policy) {
-		ch.state = messages.Running
-		s.backOff(ch)
-		return
-	}
-	delete(s.kids.byName, name)
-	err := spent(s.kids.policy, h.failure)
-	if s.kids.policy.Spent == DoEscalate && s.cell.parent != nil {
-		s.changed(ch, messages.Event{Kind: messages.ActorEscalated}, err)
-		s.escalate(&escalation{err}, nil)
+	for _, who := range ch.stops {
+		s.cell.sys.root.Send(who, true)
 	}
 }
 
 // Release ends the actor's quarantine, if it is in one: a new incarnation starts,
 // with its window of restarts empty.
 func (r Ref) Release() {
-	if i := strings.LastIndexByte(r.Path(), '/'); i >= 0 {
-		parent := Ref{actor.NewPID(r.pid.Address, r.pid.Id[:i]), r.sys}
-		parent.Tell(&release{r.pid.Id[i+1:]})
+	if parent, name := r.parent(); !parent.IsZero() {
+		parent.Tell(&urgent{&release{name}})
 	}
 }
 
+// parent is the supervisor's address; the root has none.
+func (r Ref) parent() (Ref, string) {
+	i := strings.LastIndexByte(r.Path(), '/')
+	if i < 0 {
+		return Ref{}, ""
+	}
+	return Ref{actor.NewPID(r.pid.Address, r.pid.Id[:i]), r.sys}, r.pid.Id[i+1:]
+}
+
 func (s *shell) release(name string) {
-	if s.kids == nil {
+	if s.kids == nil || s.over {
 		return
 	}
 	ch := s.kids.byName[name]
@@ -328,23 +377,39 @@ func (s *shell) release(name string) {
 	}
 	ch.cell.quarantine.Store(nil)
 	ch.history.window = nil
-	ch.state = messages.BackingOff
-	s.restart([]*child{ch})
+	d := &due{group: []*child{ch}}
+	ch.state, ch.due = messages.BackingOff, d
+	s.restart(d)
 }
 
-// changed tells the world, and the supervising actor, what became of a child.
+// changed tells the world what became of a child, and keeps it for the
+// supervising actor.
 func (s *shell) changed(ch *child, ev messages.Event, failure *messages.Error) {
-	ev.Path, ev.Name, ev.Error = ch.cell.path(), ch.cell.spec.Kind, failure
-	if failure != nil {
-		ev.Class = failure.Class
+	if s.cell.sys.events.Wanted() {
+		ev.Path, ev.Name, ev.Error = ch.cell.path(), ch.cell.spec.Kind, failure
+		if failure != nil {
+			ev.Class = failure.Class
+		}
+		s.cell.sys.emit(ev)
 	}
-	s.cell.sys.emit(ev)
-	p, ok := s.inner.(Parent)
-	if !ok || s.over || ev.Kind == messages.ActorBackingOff || ev.Kind == messages.ActorEscalated {
+	if ev.Kind == messages.ActorBackingOff || ev.Kind == messages.ActorEscalated {
 		return
 	}
-	s.guard(nil, func() error {
-		p.ChildChanged(&s.ctx, ChildChange{Name: ch.cell.spec.Name, Kind: ev.Kind, Failure: failure})
-		return nil
-	})
+	if _, ok := s.inner.(Parent); ok && !s.over {
+		s.notes = append(s.notes, ChildChange{Name: ch.cell.spec.Name, Kind: ev.Kind, Failure: failure})
+	}
+}
+
+// notify tells the supervising actor what became of its children, once the
+// supervisor has acted.
+func (s *shell) notify() {
+	for len(s.notes) > 0 && !s.failing && !s.over {
+		note := s.notes[0]
+		s.notes = s.notes[1:]
+		s.turn(nil)
+		s.guard(func() error {
+			s.inner.(Parent).ChildChanged(&s.ctx, note)
+			return nil
+		})
+	}
 }

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/jonboulle/clockwork"
 
 	"github.com/covey-run/covey/messages"
 )
 
 // Context is an actor's way to the world. It belongs to the actor's turn: only
-// Self, Emit, Now and System may be used from other goroutines.
+// Self, Path, Emit, Now and System may be used from other goroutines.
 type Context struct {
 	shell *shell
 	ac    actor.Context
@@ -40,24 +41,65 @@ func (c *Context) Emit(ev messages.Event) {
 }
 
 // Asker is whoever waits for an answer to the present message; nobody if it was
-// told. It can be kept, and answered after Receive has returned.
-func (c *Context) Asker() Asker { return Asker{c.ac.Sender(), c.shell.cell.sys} }
+// told, or answered already. It can be kept, and answered after Receive has
+// returned; if the incarnation ends before, it is answered with the failure.
+func (c *Context) Asker() Asker {
+	s := c.shell
+	if s.asker == nil && s.sender != nil && !s.answered {
+		s.asker = &kept{pid: s.sender, cell: s.cell, life: s.cell.living()}
+		s.asker.life.keep(s.asker)
+	}
+	return Asker{s.asker}
+}
 
-// Reply answers whoever asked.
-func (c *Context) Reply(v any) { c.Asker().Answer(v) }
+// Reply answers whoever asked. A second answer to the same message does nothing.
+func (c *Context) Reply(v any) {
+	s := c.shell
+	switch {
+	case s.asker != nil:
+		s.asker.answer(v)
+	case s.sender != nil && !s.answered:
+		s.answered = true
+		s.cell.sys.root.Send(s.sender, v)
+	}
+}
 
 // Fail answers whoever asked with an error. The actor itself does not fail.
-func (c *Context) Fail(err error) { c.Asker().Fail(err) }
+func (c *Context) Fail(err error) { c.Reply(refuse(err, c.shell.cell)) }
 
-// Request sends msg to another actor; the answer comes as a message.
+// Request sends msg to another actor; the answer comes as a message. An answer
+// that is an error comes as one, of type error: the other's failure, or class
+// stopping or unavailable when it is no more.
 func (c *Context) Request(to Ref, msg any) {
-	if to.pid != nil {
-		c.ac.Request(to.pid, msg)
+	if to.pid == nil {
+		c.Self().Tell(&refusal{messages.Errorf(messages.Unavailable, "", "request %T: the address is empty", msg)})
+		return
+	}
+	c.ac.Request(to.pid, msg)
+}
+
+// Forward sends msg to another actor, which then owes the answer to whoever
+// asked for the present one.
+func (c *Context) Forward(to Ref, msg any) {
+	s := c.shell
+	switch {
+	case to.pid == nil:
+		c.Fail(messages.Errorf(messages.Unavailable, "", "forward %T: the address is empty", msg))
+	case s.sender == nil || s.answered || s.asker != nil:
+		to.Tell(msg)
+	default:
+		s.answered = true
+		c.ac.RequestWithCustomSender(to.pid, msg, s.sender)
 	}
 }
 
 // Spawn starts a child. See [System.Spawn].
-func (c *Context) Spawn(spec Spec) (Ref, error) { return c.shell.spawn(spec, nil) }
+func (c *Context) Spawn(spec Spec) (Ref, error) {
+	if err := spec.Check(); err != nil {
+		return Ref{}, err
+	}
+	return c.shell.spawn(spec, true)
+}
 
 // Child returns a child by name.
 func (c *Context) Child(name string) (Ref, bool) {
@@ -71,24 +113,27 @@ func (c *Context) Child(name string) (Ref, bool) {
 	return ch.cell.ref(), true
 }
 
-// StopChild stops a child for good; nothing happens if there is none.
+// StopChild stops a child for good; nothing happens if there is none. Its name
+// is free once [Parent.ChildChanged] has said that it stopped.
 func (c *Context) StopChild(name string) { c.shell.stopChild(name) }
 
-// Stop stops the actor itself after the present message. Its supervisor starts
-// a permanent one again.
-func (c *Context) Stop() { c.ac.Stop(c.ac.Self()) }
+// Stop stops the actor itself after the present message. A permanent one starts
+// again, after its supervisor's backoff and with its mailbox kept.
+func (c *Context) Stop() {
+	s := c.shell
+	switch {
+	case s.over:
+	case s.cell.parent != nil && (s.cell.spec.Restart == Permanent || s.cell.spec.Restart == ""):
+		s.failing = true
+		s.raise(messages.Errorf(messages.Stopping, c.Path(), "stopped by itself, and is permanent"), false)
+	default:
+		c.ac.Stop(c.ac.Self())
+	}
+}
 
 // Context ends with the incarnation, or as soon as its supervisor has decided
 // to end it.
-func (c *Context) Context() context.Context {
-	if l := c.shell.cell.life.Load(); l != nil {
-		return l.ctx
-	}
-	l := &life{}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	c.shell.cell.life.Store(l)
-	return l.ctx
-}
+func (c *Context) Context() context.Context { return c.shell.cell.living().ctx }
 
 // Go runs work outside the actor's turn, under the incarnation's context. What
 // it returns comes back as a message, unless it is nil or the incarnation has
@@ -100,6 +145,7 @@ func (c *Context) Go(name string, run func(ctx context.Context) any) {
 	w := &work{cell.path(), name}
 	cell.sys.works.add(w)
 	go func() {
+		defer cell.sys.works.remove(w)
 		out := &stamped{generation: generation}
 		done := false
 		defer func() {
@@ -110,7 +156,6 @@ func (c *Context) Go(name string, run func(ctx context.Context) any) {
 				}
 				out.crash = crashed(reason, cell.path(), debug.Stack())
 			}
-			cell.sys.works.remove(w)
 			if out.msg != nil || out.crash != nil {
 				cell.ref().Tell(out)
 			}
@@ -123,8 +168,13 @@ func (c *Context) Go(name string, run func(ctx context.Context) any) {
 // After sends msg to the actor itself after d, unless the incarnation has ended
 // or cancel was called before.
 func (c *Context) After(d time.Duration, msg any) (cancel func()) {
-	cell := c.shell.cell
+	cell, l, t := c.shell.cell, c.shell.cell.living(), &timer{}
 	out := &stamped{generation: cell.generation.Load(), msg: msg}
-	t := cell.sys.clock.AfterFunc(d, func() { cell.ref().Tell(out) })
-	return func() { t.Stop() }
+	l.start(t, func() clockwork.Timer {
+		return cell.sys.clock.AfterFunc(d, func() {
+			l.drop(t)
+			cell.ref().Tell(out)
+		})
+	})
+	return func() { l.drop(t) }
 }

@@ -13,36 +13,34 @@ const maxParked = 64
 // own starts a goroutine at each wake, whose stack must grow again: 7 times the
 // cost of a message.
 type dispatcher struct {
-	work   chan func()
+	work   chan *mailbox
 	quit   chan struct{}
 	parked atomic.Int32
 }
 
 func newDispatcher() *dispatcher {
-	return &dispatcher{work: make(chan func()), quit: make(chan struct{})}
+	return &dispatcher{work: make(chan *mailbox), quit: make(chan struct{})}
 }
 
-// Throughput is part of actor.Dispatcher.
-func (d *dispatcher) Throughput() int { return throughput }
-
-// Schedule runs fn on a parked goroutine if there is one, else on a new one.
-func (d *dispatcher) Schedule(fn func()) {
+// schedule processes m on a parked goroutine if there is one, else on a new one.
+func (d *dispatcher) schedule(m *mailbox) {
 	select {
-	case d.work <- fn:
+	case d.work <- m:
 	default:
-		go d.worker(fn)
+		go d.worker(m)
 	}
 }
 
-func (d *dispatcher) worker(fn func()) {
+func (d *dispatcher) worker(m *mailbox) {
 	for {
-		fn()
+		m.process()
+		m = nil // a parked worker keeps no actor alive
 		if d.parked.Add(1) > maxParked {
 			d.parked.Add(-1)
 			return
 		}
 		select {
-		case fn = <-d.work:
+		case m = <-d.work:
 			d.parked.Add(-1)
 		case <-d.quit:
 			return

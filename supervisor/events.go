@@ -22,16 +22,22 @@ type Subscription struct {
 	// Close.
 	C <-chan messages.Event
 
-	c       chan messages.Event
-	of      *Events
-	want    func(messages.Event) bool
-	dropped atomic.Int64
+	c    chan messages.Event
+	of   *Events
+	want func(messages.Event) bool
+
+	mu      sync.Mutex // one emitter at a time
+	dropped int        // not yet reported
+	total   atomic.Int64
 }
+
+// Dropped is how many events the listener has missed so far.
+func (s *Subscription) Dropped() int { return int(s.total.Load()) }
 
 // Subscribe returns a listener with room for buffer events (at least 1). While
 // it is full, events are dropped for it and counted; the count is delivered as
 // an event of kind EventsDropped before the next one. want, if not nil, picks
-// events; it must not block.
+// events; it must not block, nor subscribe or close.
 func (e *Events) Subscribe(buffer int, want func(messages.Event) bool) *Subscription {
 	c := make(chan messages.Event, max(buffer, 1))
 	s := &Subscription{C: c, c: c, of: e, want: want}
@@ -52,6 +58,7 @@ func (s *Subscription) Close() {
 	if _, ok := s.of.subs[s]; ok {
 		delete(s.of.subs, s)
 		s.of.n.Add(-1)
+		s.report(messages.Event{})
 		close(s.c)
 	}
 }
@@ -75,16 +82,25 @@ func (e *Events) Emit(ev messages.Event) {
 }
 
 func (s *Subscription) deliver(ev messages.Event) {
-	if n := s.dropped.Load(); n > 0 {
-		select {
-		case s.c <- messages.Event{Kind: messages.EventsDropped, Time: ev.Time, Count: int(n)}:
-			s.dropped.Add(-n)
-		default:
-		}
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report(ev)
 	select {
 	case s.c <- ev:
 	default:
-		s.dropped.Add(1)
+		s.dropped++
+		s.total.Add(1)
+	}
+}
+
+// report says how many events were dropped before ev, if there is room.
+func (s *Subscription) report(ev messages.Event) {
+	if s.dropped == 0 {
+		return
+	}
+	select {
+	case s.c <- messages.Event{Kind: messages.EventsDropped, Time: ev.Time, Count: s.dropped}:
+		s.dropped = 0
+	default:
 	}
 }

@@ -30,7 +30,8 @@ const (
 	Permanent Restart = "permanent"
 	// Transient: only after a failure.
 	Transient Restart = "transient"
-	// Temporary: never; a failure stops it.
+	// Temporary: never; a failure stops it, and so does a sibling's failure that
+	// would restart it.
 	Temporary Restart = "temporary"
 )
 
@@ -40,7 +41,9 @@ type Directive string
 const (
 	// DoRestart: a new incarnation, after the backoff, with the mailbox kept.
 	DoRestart Directive = "restart"
-	// DoResume: the same incarnation goes on with its next message.
+	// DoResume: the same incarnation goes on with its next message, and its
+	// work under way goes on too. A failure that a child passed on restarts it
+	// all the same.
 	DoResume Directive = "resume"
 	// DoStop: the child stops for good.
 	DoStop Directive = "stop"
@@ -81,7 +84,7 @@ func (b Backoff) Wait(n int, random func() float64) time.Duration {
 		}
 		d *= 1 - b.Jitter + 2*b.Jitter*random()
 	}
-	return time.Duration(d)
+	return time.Duration(min(d, math.MaxInt64/2))
 }
 
 func (b Backoff) withDefaults() Backoff {
@@ -149,9 +152,9 @@ func (p Policy) Check() error {
 	case b.Jitter > 1 || math.IsNaN(b.Jitter):
 		return bad("backoff.jitter", b.Jitter, "at most 1")
 	case b.Max < 0:
-		return bad("backoff.max", b.Max, "a positive duration")
+		return bad("backoff.max", b.Max, "a positive duration, or 0 for 30s")
 	case p.Within < 0:
-		return bad("within", p.Within, "a positive duration")
+		return bad("within", p.Within, "a positive duration, or 0 for 1m")
 	}
 	return nil
 }
@@ -176,12 +179,18 @@ func (p Policy) withDefaults() Policy {
 
 // decide returns the directive for a failure of class c, before intensity.
 func (p Policy) decide(c messages.Class, r Restart) Directive {
-	d, ok := p.OnClass[c]
-	if !ok {
-		d = DoRestart
+	if c == "" {
+		c = messages.Crashed
 	}
-	if d == DoRestart && r == Temporary {
-		d = DoStop
+	if d, ok := p.OnClass[c]; ok && d != DoRestart {
+		return d
 	}
-	return d
+	return p.restart(r)
+}
+
+func (p Policy) restart(r Restart) Directive {
+	if r == Temporary {
+		return DoStop
+	}
+	return DoRestart
 }

@@ -1,73 +1,14 @@
 package supervisor
 
 import (
-	"context"
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/covey-run/covey/messages"
 )
-
-// cell is what stays of an actor over its incarnations.
-type cell struct {
-	sys        *System
-	parent     *cell
-	spec       Spec
-	pid        atomic.Pointer[actor.PID]
-	box        mailbox
-	generation atomic.Uint64
-	quarantine atomic.Pointer[messages.Error]
-	life       atomic.Pointer[life]
-	gone       atomic.Bool
-}
-
-// life is one incarnation's context.
-type life struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-func (c *cell) path() string {
-	if pid := c.pid.Load(); pid != nil {
-		return pid.Id
-	}
-	return c.spec.Name
-}
-
-func (c *cell) ref() Ref { return Ref{c.pid.Load(), c.sys} }
-
-func (c *cell) props() *actor.Props {
-	c.box.refuse = c.refuse
-	return actor.PropsFromProducerWithActorSystem(
-		func(*actor.ActorSystem) actor.Actor { return &shell{cell: c} },
-		actor.WithMailbox(func() actor.Mailbox { return &c.box }),
-		actor.WithDispatcher(c.sys.dispatch))
-}
-
-// interrupt ends the work that the incarnation has under way.
-func (c *cell) interrupt() {
-	if l := c.life.Swap(nil); l != nil {
-		l.cancel()
-	}
-}
-
-// refuse answers a message that can no longer be delivered.
-func (c *cell) refuse(envelope any) {
-	_, msg, sender := actor.UnwrapEnvelope(envelope)
-	if sender != nil {
-		c.sys.root.Send(sender, &refusal{messages.Errorf(messages.Stopping, c.path(), "stopped before it got to %T", msg)})
-		return
-	}
-	switch msg.(type) {
-	case *stamped, *restartDue:
-	default:
-		c.sys.deadLetters.Add(1)
-	}
-}
 
 // shell is the protoactor actor around one incarnation of ours.
 type shell struct {
@@ -76,15 +17,25 @@ type shell struct {
 	ctx   Context
 	kids  *children // nil until the first child
 	since time.Time
-	over  bool // stopping or restarting
+	notes []ChildChange // not yet told to inner
+	over  bool          // stopping or restarting
+
+	// failing: its supervisor has not decided yet, or has decided to restart.
+	// inner is not called.
+	failing bool
+
+	// The message in hand.
+	sender   *actor.PID
+	asker    *kept // if Context.Asker was called
+	answered bool
 }
 
 // Messages that the shell itself understands.
 type (
-	spawn    struct{ spec Spec }
-	inspect  struct{}
-	stopSelf struct{}
-	release  struct{ name string }
+	spawn   struct{ spec Spec }
+	inspect struct{}
+	stopOne struct{ name string }
+	release struct{ name string }
 	// stamped is a message to one incarnation only.
 	stamped struct {
 		generation uint64
@@ -95,139 +46,183 @@ type (
 
 // Receive is part of actor.Actor.
 func (s *shell) Receive(ac actor.Context) {
+	s.turn(ac.Sender())
 	switch m := ac.Message().(type) {
 	case *actor.Started:
 		s.start(ac)
-	case *actor.Restarting, *actor.Stopping:
-		s.halt()
+	case *actor.Restarting:
+		s.halt(false)
+	case *actor.Stopping:
+		s.halt(true)
 	case *actor.Stopped:
-		s.cell.gone.Store(true)
-		s.cell.box.close()
-		if s.cell.parent == nil {
-			close(s.cell.sys.stopped)
-		}
+		s.end()
 	case *actor.Terminated:
 		s.terminated(m.Who)
-	case *inspect:
-		ac.Respond(s.view())
-	case *stamped:
-		switch {
-		case m.generation != s.cell.generation.Load() || s.over:
-		case m.crash != nil:
-			s.fail(m.crash, m.msg)
-		default:
-			s.deliver(m.msg)
-		}
-	case *restartDue:
-		s.restart(m.group)
+	case *urgent:
+		s.control(m.msg)
 	default:
 		if s.over {
-			s.cell.refuse(actor.WrapEnvelope(s.envelope(m)))
+			s.cell.refuse(&actor.MessageEnvelope{Message: m, Sender: s.sender})
 			return
 		}
-		s.control(m)
+		s.failing = false // the mailbox is open: it was resumed
+		s.handle(m)
+	}
+	s.notify()
+}
+
+// turn begins the handling of a message.
+func (s *shell) turn(sender *actor.PID) { s.sender, s.asker, s.answered = sender, nil, false }
+
+// control is what a supervisor does whatever state it is in.
+func (s *shell) control(m any) {
+	switch m := m.(type) {
+	case *inspect:
+		s.ctx.Reply(s.view())
+	case *stopOne:
+		s.stopOne(m.name)
+	case *release:
+		s.release(m.name)
+	case *due:
+		s.restart(m)
 	}
 }
 
-// envelope is the message as it came, sender included.
-func (s *shell) envelope(m any) any {
-	return &actor.MessageEnvelope{Message: m, Sender: s.ctx.ac.Sender()}
-}
-
-func (s *shell) control(m any) {
+func (s *shell) handle(m any) {
 	switch m := m.(type) {
 	case *spawn:
-		ref, err := s.spawn(m.spec, nil)
+		ref, err := s.take(m.spec)
 		if err != nil {
 			s.ctx.Fail(err)
 			return
 		}
 		s.ctx.Reply(ref)
-	case stopSelf:
-		s.ctx.Reply(true)
-		s.ctx.Stop()
-	case *release:
-		s.release(m.name)
+	case *stamped:
+		switch {
+		case m.generation != s.cell.generation.Load():
+			s.cell.sys.lost(s.cell.path(), m)
+		case m.crash != nil:
+			s.fail(m.crash)
+		default:
+			s.deliver(m.msg)
+		}
+	case *refusal:
+		s.deliver(m.err)
+	case *actor.DeadLetterResponse:
+		s.deliver(nobody(""))
 	default:
 		s.deliver(m)
 	}
 }
 
 func (s *shell) start(ac actor.Context) {
+	c := s.cell
 	s.ctx = Context{shell: s, ac: ac}
-	s.since = s.cell.sys.clock.Now()
-	s.cell.pid.CompareAndSwap(nil, ac.Self())
-	s.cell.generation.Add(1)
-	if s.cell.quarantine.Load() != nil {
+	s.since = c.sys.clock.Now()
+	c.pid.CompareAndSwap(nil, ac.Self())
+	c.generation.Add(1)
+	c.stopWatch()
+	if c.quarantine.Load() != nil {
 		return
 	}
-	started := s.guard(nil, func() error {
-		for _, spec := range s.cell.spec.Children {
-			if _, err := s.spawn(spec, nil); err != nil {
-				return err
-			}
-		}
-		if s.cell.spec.New == nil {
-			return nil
-		}
-		var err error
-		if s.inner, err = s.cell.spec.New(); err != nil {
+	c.life.Store(nil)
+	if s.guard(s.begin) {
+		c.sys.emit(messages.Event{Kind: messages.ActorStarted, Path: c.path(), Name: c.spec.Kind})
+	}
+}
+
+// begin makes the children, then the actor itself.
+func (s *shell) begin() error {
+	for _, spec := range s.cell.spec.Children {
+		if _, err := s.spawn(spec, false); err != nil {
 			return err
 		}
-		if st, ok := s.inner.(Starter); ok {
-			return st.Start(&s.ctx)
-		}
-		return nil
-	})
-	if started {
-		s.cell.sys.emit(messages.Event{Kind: messages.ActorStarted, Path: s.cell.path(), Name: s.cell.spec.Kind})
 	}
+	for _, spec := range s.cell.extra {
+		if _, taken := s.ctx.Child(spec.Name); taken {
+			continue // the spec's own, which had ended, is back
+		}
+		if _, err := s.spawn(spec, true); err != nil {
+			return err
+		}
+	}
+	if s.cell.spec.New == nil {
+		return nil
+	}
+	inner, err := s.cell.spec.New()
+	if err != nil {
+		return err
+	}
+	if inner == nil {
+		return messages.Errorf(messages.Crashed, s.cell.path(), "New returned no actor")
+	}
+	s.inner = inner
+	if st, ok := inner.(Starter); ok {
+		return st.Start(&s.ctx)
+	}
+	return nil
 }
 
 func (s *shell) deliver(msg any) {
-	if q := s.cell.quarantine.Load(); q != nil {
-		s.ctx.Fail(q)
-		return
-	}
-	if s.inner == nil {
-		s.ctx.Fail(messages.Errorf(messages.Invalid, s.cell.path(), "a %s takes no %T", s.cell.spec.Kind, msg))
-		return
-	}
-	s.guard(msg, func() error { return s.inner.Receive(&s.ctx, msg) })
-}
-
-// guard runs code of ours or the user's in the actor's turn: an error or a
-// panic answers whoever asked, and is the actor's failure.
-func (s *shell) guard(msg any, run func() error) (ok bool) {
-	done := false
-	defer func() {
-		if done {
+	var cannot *messages.Error
+	if cannot = s.cell.quarantine.Load(); cannot == nil {
+		if s.inner != nil {
+			s.guard(func() error { return s.inner.Receive(&s.ctx, msg) })
 			return
 		}
-		reason := recover()
-		if reason == nil {
-			reason = errGoexit
-		}
-		s.fail(crashed(reason, s.cell.path(), debug.Stack()), msg)
-	}()
-	err := run()
-	done = true
-	if err != nil {
-		s.fail(messages.AsError(err, messages.Crashed, s.cell.path()), msg)
+		cannot = messages.Errorf(messages.Invalid, s.cell.path(), "a %s takes no %T", s.cell.spec.Kind, msg)
 	}
-	return err == nil
+	if s.sender == nil {
+		s.cell.sys.lost(s.cell.path(), msg)
+		return
+	}
+	s.ctx.Fail(cannot)
+}
+
+// guard runs users' code in the actor's turn: an error or a panic answers
+// whoever asked, and is the actor's failure.
+func (s *shell) guard(run func() error) (ok bool) {
+	var failure *messages.Error
+	done := false
+	defer func() {
+		if !done {
+			reason := recover()
+			if reason == nil {
+				reason, s.cell.box.reported = errGoexit, true
+			}
+			failure = crashed(reason, s.cell.path(), debug.Stack())
+		}
+		if failure != nil {
+			s.fail(failure)
+		}
+	}()
+	if err := run(); err != nil {
+		failure = messages.AsError(err, messages.Crashed, s.cell.path())
+		if failure == nil {
+			failure = messages.Errorf(messages.Crashed, s.cell.path(), "failed with a nil %T", err)
+		}
+	}
+	done = true
+	return failure == nil
 }
 
 // fail reports the actor's failure to its supervisor. The mailbox is held from
 // here until the supervisor has decided.
-func (s *shell) fail(err *messages.Error, msg any) {
+func (s *shell) fail(err *messages.Error) {
 	s.ctx.Fail(err)
-	s.cell.interrupt()
-	s.escalate(err, msg)
+	s.failing = true
+	s.raise(err, false)
 }
 
-func (s *shell) escalate(reason, msg any) {
-	s.ctx.ac.(actor.Supervisor).EscalateFailure(reason, msg)
+// failure is what an actor tells its supervisor through protoactor.
+type failure struct {
+	err        *messages.Error
+	generation uint64 // of the incarnation that failed; 0 is not known
+	escalated  bool   // a child's, passed on
+}
+
+func (s *shell) raise(err *messages.Error, escalated bool) {
+	s.ctx.ac.(actor.Supervisor).EscalateFailure(&failure{err, s.cell.generation.Load(), escalated}, nil)
 }
 
 // crashed makes a failure of what a panic left.
@@ -241,39 +236,61 @@ func crashed(reason any, path string, stack []byte) *messages.Error {
 	return e
 }
 
-// halt ends the incarnation: by stop, or by a restart that follows.
-func (s *shell) halt() {
+// halt ends the incarnation: by stop, or by a restart that follows. Its children
+// are stopped in either case.
+func (s *shell) halt(stop bool) {
+	if stop {
+		s.cell.box.close()
+	}
+	if s.over {
+		return
+	}
 	s.over = true
 	s.cell.generation.Add(1)
-	s.cell.interrupt()
+	s.cell.interrupt(nil)
 	if s.kids != nil {
-		s.kids.cancel()
-		s.watchStop()
+		s.haltChildren()
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			err := crashed(r, s.cell.path(), debug.Stack())
-			s.cell.sys.emit(messages.Event{Kind: messages.ActorFailed, Path: err.Source, Class: err.Class, Error: err, Text: "while stopping"})
-		}
-	}()
-	if st, ok := s.inner.(Stopper); ok {
-		st.Stop(&s.ctx)
-	}
+	s.stopInner()
+	s.cell.halts.Add(1)
 }
 
-// stuckAfter is how long a child may take to stop before it is named.
-const stuckAfter = time.Second
-
-func (s *shell) watchStop() {
-	cells := s.kids.cells()
-	sys := s.cell.sys
-	sys.clock.AfterFunc(stuckAfter, func() {
-		for _, c := range cells {
-			if !c.gone.Load() {
-				sys.emit(messages.Event{Kind: messages.ActorStuck, Path: c.path(), Wait: stuckAfter})
+// stopInner calls the actor's Stop on a goroutine of its own, so that neither a
+// panic nor runtime.Goexit in it can keep the actor alive.
+func (s *shell) stopInner() {
+	st, ok := s.inner.(Stopper)
+	if !ok {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		whole := false
+		defer func() {
+			if whole {
+				return
 			}
-		}
-	})
+			reason := recover()
+			if reason == nil {
+				reason = errGoexit
+			}
+			err := crashed(reason, s.cell.path(), debug.Stack())
+			s.cell.sys.emit(messages.Event{Kind: messages.ActorFailed, Path: err.Source, Name: s.cell.spec.Kind, Class: err.Class, Error: err, Text: "while stopping"})
+		}()
+		st.Stop(&s.ctx)
+		whole = true
+	}()
+	<-done
+}
+
+// end: the actor is no more.
+func (s *shell) end() {
+	s.cell.stopWatch()
+	s.cell.box.end()
+	if s.cell.parent == nil {
+		s.cell.sys.emit(messages.Event{Kind: messages.ActorStopped, Path: s.cell.path(), Name: s.cell.spec.Kind})
+		close(s.cell.sys.stopped)
+	}
 }
 
 func (s *System) emit(ev messages.Event) {

@@ -1,6 +1,9 @@
 package supervisor
 
 import (
+	"unicode"
+	"unicode/utf8"
+
 	"github.com/covey-run/covey/messages"
 )
 
@@ -33,7 +36,8 @@ type Reporter interface{ Report() messages.Status }
 
 // Parent is an actor that wants to know what becomes of its children.
 type Parent interface {
-	// ChildChanged is called after the supervisor acted on it.
+	// ChildChanged is called after the supervisor acted on it. It must not
+	// block; a panic in it is the supervising actor's failure.
 	ChildChanged(c *Context, change ChildChange)
 }
 
@@ -50,8 +54,8 @@ type ChildChange struct {
 // Spec describes an actor to be spawned. The supervisor keeps it, and makes
 // every further incarnation from it.
 type Spec struct {
-	// Name is unique among the siblings: letters, digits, '-', '_' and '.',
-	// and for a provider its reference, as "ollama:llama3.2".
+	// Name is unique among the siblings: 1 to 256 bytes without '/', white space
+	// or control characters.
 	Name string
 	// Kind is a word for people: "agent", "tool", "provider", "supervisor".
 	Kind string
@@ -63,18 +67,21 @@ type Spec struct {
 	Restart Restart
 	// Policy is how the actor supervises its own children.
 	Policy Policy
-	// Children are spawned, in order, whenever an incarnation starts.
+	// Children are spawned, in order, whenever an incarnation starts. Those that
+	// are spawned later end with the incarnation that they were spawned under;
+	// only an actor without New, which could not spawn them again itself, keeps
+	// them (but for temporary ones).
 	Children []Spec
 }
 
 // Check returns an error of class invalid that names the field that is wrong.
 func (s Spec) Check() error {
 	if s.Name == "" || len(s.Name) > 256 {
-		return messages.Errorf(messages.Invalid, "", "spec: name: %q is not allowed: use 1 to 256 characters", s.Name)
+		return messages.Errorf(messages.Invalid, "", "spec: name: %q is not allowed: use 1 to 256 bytes", s.Name)
 	}
 	for _, r := range s.Name {
-		if r <= ' ' || r == '/' || r == 0x7f {
-			return messages.Errorf(messages.Invalid, "", "spec: name: %q is not allowed: no '/', space or control character", s.Name)
+		if r == '/' || r == utf8.RuneError || unicode.IsSpace(r) || unicode.IsControl(r) {
+			return messages.Errorf(messages.Invalid, "", "spec: name: %q is not allowed: use no '/', white space or control character", s.Name)
 		}
 	}
 	switch s.Restart {
@@ -83,9 +90,12 @@ func (s Spec) Check() error {
 		return messages.Errorf(messages.Invalid, "", "spec %q: restart: %q is not allowed: use permanent, transient or temporary", s.Name, s.Restart)
 	}
 	if err := s.Policy.Check(); err != nil {
-		return err
+		return messages.Errorf(messages.Invalid, "", "spec %q: %w", s.Name, err)
 	}
-	seen := map[string]bool{}
+	if len(s.Children) == 0 {
+		return nil
+	}
+	seen := make(map[string]bool, len(s.Children))
 	for _, c := range s.Children {
 		if err := c.Check(); err != nil {
 			return err

@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -34,8 +36,10 @@ func (o TreeOptions) withDefaults() TreeOptions {
 
 // view is what a shell says of itself and of its children.
 type view struct {
+	kind     string
 	status   messages.Status
 	since    time.Time
+	mailbox  int
 	children []childView
 }
 
@@ -51,15 +55,32 @@ func (s *System) Tree(ctx context.Context, opts TreeOptions) messages.TreeNode {
 	return s.TreeOf(ctx, s.top, opts)
 }
 
-// TreeOf is the part of the tree below one actor.
+// TreeOf is the part of the tree below one actor; its name is its path. An actor
+// that is no more is shown as stopped.
 func (s *System) TreeOf(ctx context.Context, r Ref, opts TreeOptions) messages.TreeNode {
 	opts = opts.withDefaults()
-	w := walker{opts: opts, room: make(chan struct{}, 32)}
-	node := messages.TreeNode{Name: r.Path(), Kind: "node", State: messages.Running}
+	w := walker{opts: opts, room: make(chan struct{}, asking)}
+	node := messages.TreeNode{State: messages.Running}
+	if parent, name := r.parent(); !parent.IsZero() {
+		asked, cancel := context.WithTimeout(ctx, opts.Wait)
+		if v, err := Ask[*view](asked, parent, &urgent{&inspect{}}); err == nil {
+			for _, c := range v.children {
+				if c.node.Name == name {
+					node = c.node
+				}
+			}
+		}
+		cancel()
+	}
+	node.Name = r.Path()
+	w.room <- struct{}{}
 	w.fill(ctx, r, &node, 0)
 	w.wait.Wait()
 	return node
 }
+
+// asking is how many actors are asked at a time.
+const asking = 1024
 
 type walker struct {
 	opts TreeOptions
@@ -67,24 +88,29 @@ type walker struct {
 	room chan struct{}
 }
 
-// fill completes node with what r says of itself, and goes on below it.
+// fill completes node with what r says of itself, and goes on below it. The
+// caller has taken a place in room for it.
 func (w *walker) fill(ctx context.Context, r Ref, node *messages.TreeNode, depth int) {
-	w.room <- struct{}{}
 	asked, cancel := context.WithTimeout(ctx, w.opts.Wait)
-	v, err := Ask[*view](asked, r, &inspect{})
+	v, err := Ask[*view](asked, r, &urgent{&inspect{}})
 	cancel()
 	<-w.room
 	if err != nil {
 		node.State = messages.Unresponsive
+		if c := messages.ClassOf(err); c == messages.Unavailable || c == messages.Stopping {
+			node.State = messages.Stopped
+		}
 		return
 	}
-	node.Since = v.since
-	if v.status.State != "" {
-		node.State = v.status.State
-	}
+	node.Kind, node.Since, node.Mailbox = v.kind, v.since, v.mailbox
 	node.Step, node.Detail = v.status.Step, v.status.Detail
-	if !v.status.Until.IsZero() {
-		node.Until = v.status.Until
+	if node.State == messages.Running { // otherwise its supervisor knows better
+		if v.status.State != "" {
+			node.State = v.status.State
+		}
+		if !v.status.Until.IsZero() {
+			node.Until = v.status.Until
+		}
 	}
 	if w.opts.Depth > 0 && depth >= w.opts.Depth {
 		return
@@ -92,52 +118,77 @@ func (w *walker) fill(ctx context.Context, r Ref, node *messages.TreeNode, depth
 	shown := v.children
 	if len(shown) > w.opts.Children {
 		shown = shown[:w.opts.Children]
-		node.Detail = withMore(node.Detail, len(v.children)-len(shown))
+		node.Detail = withDetail(node.Detail, "more", strconv.Itoa(len(v.children)-len(shown)))
 	}
 	node.Children = make([]messages.TreeNode, len(shown))
 	for i, c := range shown {
 		node.Children[i] = c.node
-		if at := &node.Children[i]; at.State == messages.Running {
-			w.wait.Go(func() { w.fill(ctx, c.ref, at, depth+1) })
-		}
+		at := &node.Children[i]
+		w.room <- struct{}{}
+		w.wait.Go(func() { w.fill(ctx, c.ref, at, depth+1) })
 	}
 }
 
 func (s *shell) view() *view {
-	v := &view{since: s.since, status: messages.Status{State: messages.Idle}}
-	switch r, ok := s.inner.(Reporter); {
-	case s.over:
-		v.status.State = messages.StoppingNow
-	case ok:
-		s.guard(nil, func() error { v.status = r.Report(); return nil })
-	case s.inner == nil:
-		v.status.State = messages.Running
-	}
+	v := &view{kind: s.cell.spec.Kind, since: s.since, status: s.report(), mailbox: s.cell.box.UserMessageCount()}
 	if s.kids == nil {
 		return v
 	}
 	now := s.cell.sys.clock.Now()
 	for _, ch := range s.kids.ordered() {
 		n := messages.TreeNode{Name: ch.cell.spec.Name, Kind: ch.cell.spec.Kind, State: ch.state, Mailbox: ch.cell.box.UserMessageCount()}
+		if ch.due != nil {
+			n.Until = ch.due.until
+		}
 		if h := ch.history; h != nil {
 			h.prune(s.kids.policy, now)
 			n.Restarts, n.Total = len(h.window), h.total
-			n.LastFailure, n.FailedAt, n.Until = h.failure, h.at, h.until
+			n.LastFailure, n.FailedAt = h.failure, h.at
 		}
 		v.children = append(v.children, childView{ch.cell.ref(), n})
 	}
 	return v
 }
 
-func withMore(detail map[string]string, n int) map[string]string {
-	out := map[string]string{"more": strconv.Itoa(n)}
-	for k, v := range detail {
-		out[k] = v
+// report asks the actor what it is doing. A panic of its Report is shown, and
+// is no failure of the actor: looking must not change what is seen.
+func (s *shell) report() (st messages.Status) {
+	r, ok := s.inner.(Reporter)
+	switch {
+	case s.over:
+		return messages.Status{State: messages.StoppingNow}
+	case s.inner == nil:
+		return messages.Status{State: messages.Running}
+	case s.failing || !ok:
+		return messages.Status{State: messages.Idle}
 	}
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		reason := recover()
+		if reason == nil {
+			reason, s.cell.box.reported = errGoexit, true
+			defer func() { s.ctx.Reply(&view{kind: s.cell.spec.Kind, since: s.since, status: st}) }()
+		}
+		st = messages.Status{Detail: map[string]string{"report": fmt.Sprintf("panic: %v", reason)}}
+	}()
+	st = r.Report()
+	done = true
+	return st
+}
+
+func withDetail(detail map[string]string, key, value string) map[string]string {
+	out := maps.Clone(detail)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out[key] = value
 	return out
 }
 
-// stuckIn names the actors below n that did not answer, or were not done.
+// stuckIn names the actors below n that did not answer.
 func stuckIn(n messages.TreeNode, prefix string) (paths []string) {
 	path := prefix + n.Name
 	for _, c := range n.Children {
