@@ -191,7 +191,7 @@ func (t *turn) afterCrash(ctx context.Context, tl tool.Tool, in *messages.Intent
 
 // verify runs the tool's hook; its panic is its error.
 func (t *turn) verify(ctx context.Context, tl tool.Tool, in *messages.Intent) (out string, done bool, err error) {
-	defer recovered(&err, tl.Name)
+	defer recovered(&err, tl.Name, "the Verify hook")
 	ctx, cancel := context.WithTimeout(ctx, timeoutOf(tl))
 	defer cancel()
 	return tl.Verify(tool.WithKey(ctx, in.Key), in.Tool.Arguments, in.Key)

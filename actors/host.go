@@ -142,9 +142,10 @@ func (h *host) changed(change supervisor.ChildChange) {
 	}
 }
 
-// perform walks the plan once.
+// perform walks the plan once. Its panic is its error: walked again, it would
+// only panic again.
 func (h *host) perform(ctx context.Context, prompt string, said []messages.Said, format json.RawMessage, prefix string) (ans messages.Answer, err error) {
-	defer recovered(&err, h.scope.run)
+	defer recovered(&err, h.scope.run, "the plan")
 	ans, err = h.plan.Run(ctx, &Stage{host: h, prompt: prompt, said: said, format: format, prefix: prefix})
 	if err == nil {
 		err = h.scope.log.passed(h.address(), prefix)
@@ -155,11 +156,10 @@ func (h *host) perform(ctx context.Context, prompt string, said []messages.Said,
 	return ans, err
 }
 
-// recovered turns a panic of a plan into its error: a plan that is walked again
-// would only panic again.
-func recovered(err *error, source string) {
+// recovered turns a panic of code that is not ours into its error.
+func recovered(err *error, source, what string) {
 	if r := recover(); r != nil {
-		e := messages.Errorf(messages.Crashed, source, "the plan panicked: %v", r)
+		e := messages.Errorf(messages.Crashed, source, "%s panicked: %v", what, r)
 		e.Stack = string(debug.Stack())
 		*err = e
 	}

@@ -212,7 +212,7 @@ func (s *Stage) Parallel(ctx context.Context, branches ...func(ctx context.Conte
 	for i, branch := range branches {
 		sub := &Stage{host: s.host, prompt: s.prompt, format: s.format, said: s.said, prefix: key + "." + strconv.Itoa(i+1) + "."}
 		g.Go(func() (err error) {
-			defer recovered(&err, s.host.scope.run)
+			defer recovered(&err, s.host.scope.run, "a branch of the plan")
 			return branch(ctx, sub)
 		})
 	}

@@ -100,26 +100,20 @@ func (a *toolActor) Receive(c *supervisor.Context, msg any) error {
 }
 
 // do makes the call; a panic is told apart from an error.
-func (a *toolActor) do(ctx context.Context, m *toolCall) (done *toolDone) {
-	done = &toolDone{call: m}
-	panicked := true
-	var err error
+func (a *toolActor) do(ctx context.Context, m *toolCall) *toolDone {
+	done := &toolDone{call: m}
+	var crash error
 	func() {
-		defer recovered(&err, a.tool.Name)
+		defer recovered(&crash, a.tool.Name, "the tool")
 		done.out, done.err = a.tool.Call(ctx, m.args)
-		panicked = false
 	}()
-	if panicked {
-		done.crash = messages.Errorf(messages.Crashed, a.tool.Name, "the tool panicked")
-		if e, ok := err.(*messages.Error); ok {
-			done.crash = e
-		}
-	} else if done.err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
-			done.err = messages.Errorf(messages.Tool, a.tool.Name, "took longer than its timeout of %s: %w", timeoutOf(a.tool), done.err)
-		} else {
-			done.err = messages.AsError(done.err, messages.Tool, a.tool.Name)
-		}
+	switch {
+	case crash != nil:
+		done.crash = messages.AsError(crash, messages.Crashed, a.tool.Name)
+	case done.err != nil && ctx.Err() == context.DeadlineExceeded:
+		done.err = messages.Errorf(messages.Tool, a.tool.Name, "took longer than its timeout of %s: %w", timeoutOf(a.tool), done.err)
+	case done.err != nil:
+		done.err = messages.AsError(done.err, messages.Tool, a.tool.Name)
 	}
 	return done
 }

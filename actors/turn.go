@@ -11,6 +11,7 @@ import (
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
+	"github.com/covey-run/covey/supervisor"
 )
 
 // Defaults of an [Agent].
@@ -34,6 +35,7 @@ type turn struct {
 	ask    messages.Ask
 	status status
 	words  chan messages.Resolve // a person's
+	parks  int
 	parked time.Duration
 	usage  messages.Usage
 	last   *messages.Modeled
@@ -241,8 +243,10 @@ func (t *turn) park(ctx context.Context, err error) error {
 		patience = defaultMaxPark
 	}
 	clock := t.scope.rt.sys.Clock()
-	wait := time.Second
-	if e := messages.AsError(err, c, t.path); !e.Until.IsZero() {
+	e := messages.AsError(err, c, t.path)
+	t.parks++
+	wait := supervisor.Backoff{Initial: 250 * time.Millisecond, Max: 15 * time.Second}.Wait(t.parks, nil)
+	if !e.Until.IsZero() {
 		wait = max(e.Until.Sub(clock.Now()), 10*time.Millisecond)
 	}
 	if t.parked+wait > patience {
@@ -253,7 +257,6 @@ func (t *turn) park(ctx context.Context, err error) error {
 	}
 	t.parked += wait
 	until := clock.Now().Add(wait)
-	e := messages.AsError(err, c, t.path)
 	t.say(messages.Parked, fmt.Sprintf("step %s: waits for %s", t.ask.Step, t.agent.Model), until)
 	t.emit(messages.Event{Kind: messages.TurnParked, Name: t.agent.Model, Class: c, Error: e, Wait: wait, Until: until})
 	return t.scope.rt.sleep(ctx, wait)

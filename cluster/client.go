@@ -54,6 +54,22 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	return c, err
 }
 
+// Connect returns a client of a node that runs: on cfg.Dir, or at cfg.URL. With
+// no node on the directory it fails at once, class unavailable.
+func Connect(ctx context.Context, cfg Config) (*Client, error) {
+	if cfg.URL != "" {
+		return Open(ctx, cfg)
+	}
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	nc, err := dial(cfg.withDefaults().Dir, "covey client", connEvents{})
+	if err != nil {
+		return nil, err
+	}
+	return newClient(ctx, nc, nil, nc.Close)
+}
+
 func newClient(ctx context.Context, nc *nats.Conn, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
 	j, err := openJournal(ctx, nc, journalOptions{})
 	if err != nil {

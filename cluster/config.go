@@ -81,7 +81,7 @@ func (c Config) withDefaults() Config {
 		c.Dir = DefaultDir
 	}
 	if c.Name == "" {
-		c.Name = "node-" + newID()[:6]
+		c.Name = "node-" + NewID()[:6]
 	}
 	if c.MaxRuns == 0 {
 		c.MaxRuns = 16

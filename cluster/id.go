@@ -5,6 +5,6 @@ import (
 	"strings"
 )
 
-// newID makes an id for a run or a node: 12 lower-case letters and digits that
-// are hard to mix up, 60 bits.
-func newID() string { return strings.ToLower(rand.Text()[:12]) }
+// NewID makes an id for a run: 12 lower-case letters and digits that are hard to
+// mix up, 60 random bits.
+func NewID() string { return strings.ToLower(rand.Text()[:12]) }

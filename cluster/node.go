@@ -195,7 +195,7 @@ func (n *Node) Submit(ctx context.Context, m actors.Member, task messages.Task) 
 	}
 	fresh := task.ID == ""
 	if fresh {
-		task.ID = newID()
+		task.ID = NewID()
 	}
 	if err := messages.CheckName("task: id", task.ID); err != nil {
 		return nil, err
@@ -235,7 +235,7 @@ func (n *Node) Resume(ctx context.Context, run string, m actors.Member) (*Run, e
 		if err := n.client.write(ctx, run, messages.PlanWriter, "", &messages.Reopened{By: n.cfg.Name}); err != nil {
 			return nil, err
 		}
-		again = "/reopened-" + newID()
+		again = "/reopened-" + NewID()
 	}
 	return n.submit(ctx, task, again, false)
 }
@@ -275,7 +275,7 @@ func (n *Node) submit(ctx context.Context, task messages.Task, dedup string, fre
 			}
 		}
 		if put && dedup == "" {
-			dedup = "/again-" + newID() // it was taken out of the queue, and is not done
+			dedup = "/again-" + NewID() // it was taken out of the queue, and is not done
 		}
 	}
 	if put {

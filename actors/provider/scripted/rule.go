@@ -121,12 +121,26 @@ func Parse(data []byte) ([]Rule, error) {
 	if len(data) > most {
 		return nil, messages.Errorf(messages.Invalid, "scripted", "rules: %d bytes are too many, the limit is %d", len(data), most)
 	}
-	var rules []Rule
-	err := yaml.NewDecoder(bytes.NewReader(data), yaml.DisallowUnknownField()).Decode(&rules)
-	if err != nil && err != io.EOF {
+	rules, err := decode(data)
+	if err != nil {
 		return nil, messages.Errorf(messages.Invalid, "scripted", "rules: %w", err)
 	}
 	return rules, Check(rules)
+}
+
+// decode returns as an error what the decoder panics with: it does on some
+// input that is not YAML (an unknown tag where a list should be).
+func decode(data []byte) (rules []Rule, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			rules, err = nil, fmt.Errorf("it is not YAML: %v", r)
+		}
+	}()
+	err = yaml.NewDecoder(bytes.NewReader(data), yaml.DisallowUnknownField()).Decode(&rules)
+	if err == io.EOF { // nothing there
+		err = nil
+	}
+	return rules, err
 }
 
 // Check returns an error of class invalid that names the first rule and field

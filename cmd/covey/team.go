@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+
+	"github.com/covey-run/covey/actors"
+	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/ollama"
+	"github.com/covey-run/covey/actors/provider/scripted"
+	"github.com/covey-run/covey/cluster"
+	"github.com/covey-run/covey/messages"
+	"github.com/covey-run/covey/teamfile"
+)
+
+// config is a node's configuration for one team file. The node takes only the
+// tasks that accept names: a command runs what it was told to run.
+func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config {
+	cfg := cluster.Config{
+		Dir: g.dir, URL: g.url,
+		Load:      load,
+		Models:    map[string]provider.Factory{},
+		Providers: map[string]provider.StackConfig{},
+		Accept:    func(t messages.Task) bool { return accept[t.ID] },
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	for name, p := range f.Providers {
+		cfg.Providers[name] = p.Stack()
+		if name == "ollama" {
+			cfg.Models[name] = ollama.Factory(ollama.Config{BaseURL: p.URL})
+		}
+	}
+	if len(f.Scripted) > 0 {
+		cfg.Models["scripted"] = scripted.Factory(f.Scripted...)
+	}
+	return cfg
+}
+
+// load makes the team of a definition in the journal.
+func load(definition json.RawMessage) (actors.Member, error) {
+	f, err := teamfile.ParseDefinition(definition)
+	if err != nil {
+		return nil, err
+	}
+	return f.Team(teamfile.Options{})
+}
