@@ -32,12 +32,20 @@ const attemptTimeout = 2 * time.Second
 // of the try from 1, and why. It must not block. nil is allowed.
 type retrying func(what string, attempt int, err error)
 
+// listTimeout bounds one try to list what may be very long.
+const listTimeout = 30 * time.Second
+
 // retry calls try, each time with a context of its own that ends within
 // [attemptTimeout], until it succeeds, fails for good or ctx ends.
 func (r retrying) retry(ctx context.Context, what string, try func(context.Context) error) error {
+	return r.retryWithin(ctx, attemptTimeout, what, try)
+}
+
+// retryWithin is retry with another bound for one try.
+func (r retrying) retryWithin(ctx context.Context, limit time.Duration, what string, try func(context.Context) error) error {
 	first := time.Now()
 	for attempt := 1; ; attempt++ {
-		tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		tctx, cancel := context.WithTimeout(ctx, limit)
 		err := try(tctx)
 		cancel()
 		if err == nil {

@@ -285,7 +285,7 @@ func TestAMessageTooLarge(t *testing.T) {
 	w := claim(t, j, "r1", "plan", "n1")
 	_, err := w.Append(ctx, "1", said(strings.Repeat("x", maxPayload)))
 	wantClass(t, err, messages.Invalid, "run r1", fmt.Sprint(maxPayload), "too large")
-	big := strings.Repeat("x", maxPayload-4096)
+	big := strings.Repeat("x", maxPayload*2/3)
 	for range 3 { // more than one batch's bytes
 		must(w.Append(ctx, "2", said(big)))(t)
 	}

@@ -151,7 +151,7 @@ func (q *queue) leave(team string) {
 func (q *queue) waiting(ctx context.Context) ([]messages.Task, error) {
 	var ts []messages.Task
 	var last uint64
-	err := q.Retrying.retry(ctx, "task queue", func(ctx context.Context) error {
+	err := q.Retrying.retryWithin(ctx, listTimeout, "task queue", func(ctx context.Context) error {
 		for {
 			n, err := getBatch(ctx, q.nc, taskStream, getRequest{Seq: last + 1, Next: messages.SubjectTasks + ".>", Batch: batchRecords, MaxBytes: batchBytes},
 				func(m *nats.Msg, seq uint64) error {

@@ -79,7 +79,10 @@ func (r *reading) batches(ctx context.Context, total int) error {
 		r.records = make([]messages.Envelope, 0, total)
 	}
 	for len(r.records) < total {
-		n, err := getBatch(ctx, r.j.nc, journalStream, getRequest{Seq: r.last + 1, Next: r.filter, Batch: batchRecords, MaxBytes: batchBytes},
+		// Never more than there are: past the last one the server would search on
+		// through the whole stream.
+		batch := min(total-len(r.records), batchRecords)
+		n, err := getBatch(ctx, r.j.nc, journalStream, getRequest{Seq: r.last + 1, Next: r.filter, Batch: batch, MaxBytes: batchBytes},
 			func(m *nats.Msg, seq uint64) error { return r.add(m.Header, m.Data, seq) })
 		if err != nil || n == 0 {
 			return err

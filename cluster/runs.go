@@ -27,7 +27,7 @@ const (
 // Of a run that succeeded it reads two records, of any other all.
 func (j *journal) Runs(ctx context.Context, alive aliveFunc) ([]messages.RunInfo, error) {
 	var subjects map[string]uint64
-	err := j.pub.retrying.retry(ctx, "list of runs", func(ctx context.Context) (err error) {
+	err := j.pub.retrying.retryWithin(ctx, listTimeout, "list of runs", func(ctx context.Context) (err error) {
 		subjects, err = j.subjects(ctx, messages.SubjectRuns+".>")
 		return err
 	})
@@ -129,7 +129,7 @@ func (l *listing) lastRecords(ctx context.Context) error {
 				messages.Subject(messages.SubjectRuns, run, messages.PlanWriter),
 				messages.Subject(messages.SubjectClaims, run, messages.PlanWriter))
 		}
-		err := l.j.pub.retrying.retry(ctx, "list of runs", func(ctx context.Context) error {
+		err := l.j.pub.retrying.retryWithin(ctx, listTimeout, "list of runs", func(ctx context.Context) error {
 			_, err := getBatch(ctx, l.j.nc, journalStream, getRequest{MultiLast: subjects, MaxBytes: 4 * batchBytes}, l.note)
 			return err
 		})
