@@ -1,4 +1,4 @@
-// Command hello is the smallest team: two agents at a round table.
+// Command hello is the smallest team: two experts at a round table.
 package main
 
 import (
@@ -12,15 +12,15 @@ import (
 )
 
 func main() {
-	ctx := context.Background()
-	node, err := cluster.Start(ctx, cluster.Config{}) // embedded NATS, data in ./.covey
+	err := cluster.With(context.Background(), cluster.Config{}, func(ctx context.Context, node *cluster.Node) error {
+		answer, err := node.Ask(ctx, actors.Team{Name: "renaissance", Plan: plan.RoundTable{}, Members: []actors.Member{
+			actors.Agent{Name: "historian", Role: "an expert in Renaissance history", Model: "scripted"},
+			actors.Agent{Name: "technologist", Role: "an expert in printing", Model: "scripted"},
+		}}, "How did printing change Renaissance art?")
+		fmt.Println(answer.Text)
+		return err
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer node.Stop(ctx)
-	answer, err := node.Ask(ctx, actors.Team{Name: "renaissance", Plan: plan.RoundTable{}, Members: []actors.Member{
-		actors.Agent{Name: "historian", Role: "an expert in Renaissance history", Model: "scripted"},
-		actors.Agent{Name: "technologist", Role: "an expert in printing", Model: "scripted"},
-	}}, "How did printing change Renaissance art?")
-	fmt.Println(answer.Text, err)
 }
