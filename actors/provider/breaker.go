@@ -78,7 +78,7 @@ const probePause = time.Second
 type Breaker struct {
 	cfg     BreakerConfig
 	two     *gobreaker.TwoStepCircuitBreaker[struct{}]
-	closed  atomic.Bool // false: take the slow way through admitProbe
+	closed  atomic.Bool // false: a call that passes is a probe
 	probing atomic.Bool // a probe is out, or just asked for
 	pending atomic.Int32
 
@@ -193,6 +193,15 @@ func (b *Breaker) admit() (report func(error), err error) {
 		}
 		b.tell()
 	}, nil
+}
+
+// refusal returns the error that a call would get now, nil if it may pass or
+// probe.
+func (b *Breaker) refusal() error {
+	if b.closed.Load() || b.State() != Open {
+		return nil
+	}
+	return b.refuse(gobreaker.ErrOpenState)
 }
 
 // refuse makes the error of a call that was not let through.

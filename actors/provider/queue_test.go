@@ -55,9 +55,10 @@ func TestQueueOrderAndLimit(t *testing.T) {
 				t.Errorf("%d run, %d wait, want 2 and %d", q.InFlight(), q.Depth(), want)
 			}
 			time.Sleep(time.Second)
-			g.let <- struct{}{}
-			g.let <- struct{}{}
-			synctest.Wait()
+			for range 2 {
+				g.let <- struct{}{}
+				synctest.Wait()
+			}
 		}
 		wg.Wait()
 		close(g.begun)

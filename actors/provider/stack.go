@@ -1,6 +1,9 @@
 package provider
 
 import (
+	"context"
+	"iter"
+
 	"github.com/jonboulle/clockwork"
 
 	"github.com/covey-run/covey/messages"
@@ -32,7 +35,8 @@ func (c StackConfig) Check() error {
 //
 //   - The queue is outermost, so that a call which waited asks the breaker when
 //     its turn comes, and a call in a backoff keeps its place: fewer calls reach
-//     a provider in trouble.
+//     a provider in trouble. A call that finds the breaker open does not join
+//     the queue: it fails at once.
 //   - The breaker is around the retries, so that it counts calls that could not
 //     be saved and not hiccups, that its probe is one call, and that nothing
 //     backs off behind an open breaker.
@@ -81,4 +85,18 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 }
 
 // Wrap is a [Middleware].
-func (s *Stack) Wrap(m Model) Model { return s.Queue.Wrap(s.Breaker.Wrap(s.Retry.Wrap(m))) }
+func (s *Stack) Wrap(m Model) Model {
+	inner := s.Queue.Wrap(s.Breaker.Wrap(s.Retry.Wrap(m)))
+	return Func(func(ctx context.Context, req *Request) iter.Seq2[Chunk, error] {
+		if s.Breaker.closed.Load() {
+			return inner.Stream(ctx, req)
+		}
+		return func(yield func(Chunk, error) bool) {
+			if err := s.Breaker.refusal(); err != nil {
+				yield(Chunk{}, err)
+				return
+			}
+			inner.Stream(ctx, req)(yield)
+		}
+	})
+}

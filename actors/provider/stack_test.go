@@ -53,6 +53,30 @@ func TestStack(t *testing.T) {
 	})
 }
 
+// With the breaker open, a call fails at once though the queue is busy.
+func TestStackOpenDoesNotQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := must(provider.NewStack(provider.StackConfig{Queue: provider.QueueConfig{Concurrency: 1}, Breaker: provider.BreakerConfig{Failures: 1}}))
+		g := newGate()
+		go func() { _, _ = provider.Call(t.Context(), s.Wrap(g), request) }()
+		synctest.Wait()
+		bad, _ := play(broken(messages.Transient))
+		_ = call(t, s.Breaker.Wrap(bad))
+		start := time.Now()
+		good, calls := play(fine)
+		m := s.Wrap(good)
+		e := classIs(t, call(t, m), messages.Unavailable)
+		if !time.Now().Equal(start) || calls() != 0 || e.Until.IsZero() {
+			t.Errorf("after %v and %d calls: %+v", time.Since(start), calls(), e)
+		}
+		close(g.let)
+		time.Sleep(time.Minute)
+		if err := call(t, m); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestChecks(t *testing.T) {
 	second := time.Second
 	for _, tt := range []struct {

@@ -216,28 +216,22 @@ func (m *Model) request(req *provider.Request) (*api.ChatRequest, error) {
 
 // options returns the server's options, nil if all are left to it.
 func options(o provider.Options) map[string]any {
-	m := map[string]any{}
-	if o.Temperature != nil {
-		m["temperature"] = *o.Temperature
+	var m map[string]any
+	set := func(name string, given bool, value func() any) {
+		if !given {
+			return
+		}
+		if m == nil {
+			m = map[string]any{}
+		}
+		m[name] = value()
 	}
-	if o.TopP != nil {
-		m["top_p"] = *o.TopP
-	}
-	if o.Seed != nil {
-		m["seed"] = *o.Seed
-	}
-	if o.MaxTokens != 0 {
-		m["num_predict"] = o.MaxTokens
-	}
-	if o.ContextTokens != 0 {
-		m["num_ctx"] = o.ContextTokens
-	}
-	if len(o.Stop) > 0 {
-		m["stop"] = o.Stop
-	}
-	if len(m) == 0 {
-		return nil
-	}
+	set("temperature", o.Temperature != nil, func() any { return *o.Temperature })
+	set("top_p", o.TopP != nil, func() any { return *o.TopP })
+	set("seed", o.Seed != nil, func() any { return *o.Seed })
+	set("num_predict", o.MaxTokens != 0, func() any { return o.MaxTokens })
+	set("num_ctx", o.ContextTokens != 0, func() any { return o.ContextTokens })
+	set("stop", len(o.Stop) > 0, func() any { return o.Stop })
 	return m
 }
 

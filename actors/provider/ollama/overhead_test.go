@@ -3,9 +3,11 @@ package ollama_test
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -76,11 +78,12 @@ func BenchmarkProviderOverhead(b *testing.B) {
 		},
 		ours(model), ours(wrapped),
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // collect every 30 calls, not at each
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(256 << 20))
 	took := make([][]time.Duration, len(runs))
 	b.ReportAllocs()
-	for n := 0; b.Loop(); n++ {
-		for i := range runs { // in another order each time
-			i = (i + n) % len(runs)
+	for b.Loop() {
+		for _, i := range rand.Perm(len(runs)) {
 			start := time.Now()
 			runs[i]()
 			took[i] = append(took[i], time.Since(start))
