@@ -79,6 +79,7 @@ func TestBusRefusals(t *testing.T) {
 
 // A receipt that is lost is asked for again: the message arrives twice.
 func TestBusSendsAgainWithoutAReceipt(t *testing.T) {
+	t.Parallel()
 	here, there := twoBuses(t)
 	n := 0
 	sub := must(there.nc.Subscribe("covey.bus.r1.m", func(m *nats.Msg) {

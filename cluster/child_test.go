@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/covey-run/covey/messages"
+	"github.com/nats-io/nats.go"
 )
 
 // children are what this test binary does when it is started again as another
@@ -20,6 +21,7 @@ var children = map[string]func(){
 	"owner":  childOwner,
 	"writer": childWriter,
 	"worker": childWorker,
+	"holder": childHolder,
 }
 
 // child is another process of this test binary.
@@ -116,14 +118,40 @@ func childWriter() {
 	}
 }
 
-// childWorker takes tasks and holds them for ever.
+// childWorker takes tasks from a NATS server and holds them for ever.
 func childWorker() {
 	ctx := context.Background()
-	var nc, err = connect(ctx, os.Getenv("URL"), "child", connEvents{})
+	nc, err := connect(ctx, os.Getenv("URL"), "child", connEvents{})
 	check(err)
-	q, err := openQueue(ctx, nc, queueOptions{Shared: true, Room: 10, Deliver: func(d *delivery) { fmt.Println("took", d.Task.ID, d.Ack()) }})
+	wait, err := time.ParseDuration(os.Getenv("ACKWAIT"))
 	check(err)
-	check(q.serve(ctx, "team"))
+	hold(ctx, nc, queueOptions{Shared: true, AckWait: wait})
 	fmt.Println("serving")
 	select {}
+}
+
+// childHolder owns a directory, puts three tasks into its queue, and holds them
+// for ever.
+func childHolder() {
+	ctx := context.Background()
+	l, err := lockDir(os.Getenv("DIR"))
+	check(err)
+	srv, err := embed(l.dir, "", nil)
+	check(err)
+	nc, err := srv.connect("child", connEvents{})
+	check(err)
+	q := hold(ctx, nc, queueOptions{})
+	for i := range 3 {
+		_, err := q.submit(ctx, task(fmt.Sprint("t", i)))
+		check(err)
+	}
+	select {}
+}
+
+func hold(ctx context.Context, nc *nats.Conn, o queueOptions) *queue {
+	o.Room, o.Deliver = 10, func(d *delivery) { fmt.Println("took", d.Task.ID, d.Ack()) }
+	q, err := openQueue(ctx, nc, o)
+	check(err)
+	check(q.serve(ctx, "team"))
+	return q
 }

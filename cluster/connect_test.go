@@ -45,6 +45,7 @@ func TestConnectErrorsNameTheURLAndKeepTheSecret(t *testing.T) {
 }
 
 func TestNoJetStream(t *testing.T) {
+	t.Parallel()
 	url, _ := listen(t, "", freePort(t), func(o *server.Options) { o.JetStream = false })
 	nc := dialURL(t, url)
 	start := time.Now()

@@ -150,6 +150,7 @@ func TestARetryBeyondTheWindowFindsItsFirstCopy(t *testing.T) {
 // The server is shut down and started again, twice, while 8 writers append.
 // Every append that was acknowledged is there once, and none failed.
 func TestServerRestartInMidAppend(t *testing.T) {
+	t.Parallel()
 	dir, port := t.TempDir(), freePort(t)
 	url, stop := listen(t, dir, port)
 	ctx := testCtx(t)
@@ -215,6 +216,7 @@ func TestServerRestartInMidAppend(t *testing.T) {
 }
 
 func TestAppendWithoutAServerEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	url, stop := listen(t, t.TempDir(), freePort(t))
 	j := must(openJournal(testCtx(t), dialURL(t, url), journalOptions{}))(t)
 	w := claim(t, j, "r1", "plan", "n1")
@@ -357,6 +359,7 @@ func TestARecordOfANewerProgramIsNotSkipped(t *testing.T) {
 }
 
 func TestPurgeFencesTheOwner(t *testing.T) {
+	t.Parallel()
 	j, _ := startJournal(t)
 	ctx := testCtx(t)
 	w := claim(t, j, "r1", "plan", "n1")

@@ -192,7 +192,7 @@ func TestNakBySubject(t *testing.T) {
 	url, _ := listen(t, t.TempDir(), freePort(t))
 	ctx := testCtx(t)
 	q, got := startQueue(t, dialURL(t, url), queueOptions{Shared: true})
-	c := startChild(t, "worker", "URL="+url)
+	c := startChild(t, "worker", "URL="+url, "ACKWAIT=30s")
 	c.expect("serving")
 	acks := map[string]string{}
 	for i := range 5 {
@@ -223,28 +223,46 @@ func TestNakBySubject(t *testing.T) {
 	wantClass(t, nakDelivery(ctx, q.nc, "$JS.ACK.OTHER.c.1.1.1.1.1"), messages.Invalid)
 }
 
+// A node that nobody missed: its tasks come again after AckWait by themselves.
+func TestADeadNodesTasksComeAgain(t *testing.T) {
+	t.Parallel()
+	const wait = 500 * time.Millisecond
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	ctx := testCtx(t)
+	q, got := startQueue(t, dialURL(t, url), queueOptions{Shared: true, AckWait: wait})
+	c := startChild(t, "worker", "URL="+url, "ACKWAIT="+wait.String())
+	c.expect("serving")
+	must(q.submit(ctx, task("t1")))(t)
+	c.expect("took")
+	ok(t, q.serve(ctx, "team"))
+	none(t, got, 3*wait) // it is held
+	c.kill()
+	if d := next(t, got); d.Deliveries < 2 {
+		t.Errorf("delivery %d", d.Deliveries)
+	} else {
+		ok(t, d.done(ctx))
+	}
+	empty(t, q)
+}
+
 // In embedded mode a restart after kill -9 finds what was held, at once: the
 // consumers died with their server.
-func TestARestartFindsWhatWasHeld(t *testing.T) {
+func TestARestartAfterKill9FindsWhatWasHeld(t *testing.T) {
 	dir := t.TempDir()
-	n := startEmbedded(t, dir, "")
-	q, got := startQueue(t, n.nc, queueOptions{})
-	ctx := testCtx(t)
-	ok(t, q.serve(ctx, "team"))
-	for i := range 3 {
-		must(q.submit(ctx, task(fmt.Sprint("t", i))))(t)
+	c := startChild(t, "holder", "DIR="+dir)
+	for range 3 {
+		c.expect("took")
 	}
-	ok(t, next(t, got).done(ctx))
-	next(t, got)
-	next(t, got)
-	n.nc.Close() // nothing is handed back
-	n.srv.stop()
+	c.kill()
 
-	n = startEmbedded(t, dir, "")
-	q, got = startQueue(t, n.nc, queueOptions{})
+	l := must(lockDir(dir))(t)
+	defer func() { ok(t, l.release()) }()
+	n := startEmbedded(t, dir, "")
+	ctx := testCtx(t)
+	q, got := startQueue(t, n.nc, queueOptions{})
 	start := time.Now()
 	ok(t, q.serve(ctx, "team"))
-	for range 2 {
+	for range 3 {
 		ok(t, next(t, got).done(ctx))
 	}
 	if d := time.Since(start); d > time.Second {

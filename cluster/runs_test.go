@@ -187,6 +187,7 @@ func TestFollow(t *testing.T) {
 }
 
 func TestFollowOverAServerRestart(t *testing.T) {
+	t.Parallel()
 	dir, port := t.TempDir(), freePort(t)
 	url, stop := listen(t, dir, port)
 	ctx := testCtx(t)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/covey-run/covey/messages"
 	"github.com/nats-io/nats.go"
@@ -17,6 +18,9 @@ const (
 	// maxSocketPath is the longest path that every system takes for a unix
 	// socket, in bytes.
 	maxSocketPath = 103
+	// acceptPause follows a connection that could not be accepted, for want of
+	// file descriptors most likely.
+	acceptPause = 20 * time.Millisecond
 )
 
 // socketServer gives other processes of the same user NATS connections to the
@@ -87,6 +91,7 @@ func (s *socketServer) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
+			time.Sleep(acceptPause)
 			continue
 		}
 		in, err := s.srv.InProcessConn()
