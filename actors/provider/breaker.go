@@ -143,56 +143,69 @@ func (b *Breaker) Wrap(m Model) Model {
 				yield(Chunk{}, messages.AsError(err, messages.Canceled, b.cfg.Name))
 				return
 			}
-			report, err := b.admit()
+			done, probe, err := b.admit()
 			if err != nil {
 				yield(Chunk{}, err)
 				return
 			}
-			// Until it is known better, the call was abandoned: a caller that
-			// breaks off, or a panic.
-			outcome := error(messages.Canceled)
-			defer func() { report(outcome) }()
-			for chunk, err := range m.Stream(ctx, req) {
-				if err != nil {
-					outcome = err
-				} else if chunk.Stop != "" {
-					outcome = nil
-				}
-				if !yield(chunk, err) || err != nil {
-					return
-				}
-			}
-			if outcome != nil {
-				outcome = messages.Transient // it ended without a last chunk
+			w := &witness{yield: yield, outcome: errAbandoned}
+			defer func() { b.settle(done, probe, w.outcome) }() // after a panic, too
+			m.Stream(ctx, req)(w.each)
+			if w.outcome == errAbandoned && !w.left {
+				w.outcome = messages.Transient // it ended without a last chunk
 			}
 		}
 	})
 }
 
-// admit lets a call pass and returns what to report its outcome with.
-func (b *Breaker) admit() (report func(error), err error) {
-	probe := !b.closed.Load()
-	if probe && !b.probing.CompareAndSwap(false, true) {
-		return nil, b.refuse(gobreaker.ErrTooManyRequests)
+// errAbandoned is the outcome of a call until a better one is known: its caller
+// broke off, or it panicked.
+var errAbandoned = error(messages.Canceled)
+
+// witness passes a sequence on and keeps how it ended.
+type witness struct {
+	yield   func(Chunk, error) bool
+	outcome error
+	left    bool // the caller broke off
+}
+
+func (w *witness) each(c Chunk, err error) bool {
+	if err != nil {
+		w.outcome = err
+	} else if c.Stop != "" {
+		w.outcome = nil
 	}
-	done, err := b.two.Allow()
+	w.left = !w.yield(c, err)
+	return !w.left && err == nil
+}
+
+// admit lets a call pass. done and probe are for settle.
+func (b *Breaker) admit() (done func(error), probe bool, err error) {
+	probe = !b.closed.Load()
+	if probe && !b.probing.CompareAndSwap(false, true) {
+		return nil, false, b.refuse(gobreaker.ErrTooManyRequests)
+	}
+	done, err = b.two.Allow()
 	b.tell()
 	if err != nil {
 		if probe {
 			b.probing.Store(false)
 		}
-		return nil, b.refuse(err)
+		return nil, false, b.refuse(err)
 	}
-	return func(outcome error) {
-		if outcome != nil && blames(outcome) {
-			b.remember(outcome)
-		}
-		done(outcome)
-		if probe {
-			b.probing.Store(false)
-		}
-		b.tell()
-	}, nil
+	return done, probe, nil
+}
+
+// settle reports the outcome of a call that passed.
+func (b *Breaker) settle(done func(error), probe bool, outcome error) {
+	if outcome != nil && blames(outcome) {
+		b.remember(outcome)
+	}
+	done(outcome)
+	if probe {
+		b.probing.Store(false)
+	}
+	b.tell()
 }
 
 // refusal returns the error that a call would get now, nil if it may pass or

@@ -81,6 +81,10 @@ func (q *Queue) Wrap(m Model) Model {
 				return
 			}
 			defer q.leave()
+			if waited == 0 { // nothing to add: no layer between
+				m.Stream(ctx, req)(yield)
+				return
+			}
 			for chunk, err := range m.Stream(ctx, req) {
 				if chunk.Stop != "" {
 					chunk.Usage.Duration += waited

@@ -134,48 +134,54 @@ type retried struct {
 	waits  *backoff.ExponentialBackOff
 	before []*messages.Error // failures of earlier attempts
 	broken error             // why what was delivered last is to be discarded
+
+	// of the attempt under way
+	failure                error
+	delivered, ended, left bool // a chunk, the last chunk; the caller broke off
 }
 
 // attempt makes one attempt and returns its failure, nil when the call is over.
-func (c *retried) attempt(m Model, req *Request) (failure error) {
+func (c *retried) attempt(m Model, req *Request) error {
 	c.tries++
+	c.failure, c.delivered, c.ended = nil, false, false
 	ctx := c.ctx
 	if c.cfg.AttemptTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = clockwork.WithTimeout(ctx, c.cfg.Clock, c.cfg.AttemptTimeout)
 		defer cancel()
 	}
-	delivered, ended := false, false
-	for chunk, err := range m.Stream(ctx, req) {
-		if err != nil {
-			failure = err
-			break
-		}
-		chunk.Attempt = c.tries
-		chunk.Broken, c.broken = c.broken, nil
-		if chunk.Stop != "" {
-			ended = true
-			if c.tries > 1 {
-				chunk.Usage.Duration = c.cfg.Clock.Since(c.start)
-			}
-		}
-		delivered = true
-		if !c.yield(chunk, nil) {
-			return nil
-		}
-	}
+	m.Stream(ctx, req)(c.each)
 	switch {
-	case failure == nil && ended:
+	case c.left || c.failure == nil && c.ended:
 		return nil
-	case failure == nil:
-		failure = messages.Errorf(messages.Transient, c.cfg.Name, "the stream ended before its last chunk")
+	case c.failure == nil:
+		c.failure = messages.Errorf(messages.Transient, c.cfg.Name, "the stream ended before its last chunk")
 	case ctx.Err() != nil && c.ctx.Err() == nil:
-		failure = messages.Errorf(messages.Timeout, c.cfg.Name, "attempt %d took longer than its %v: %w", c.tries, c.cfg.AttemptTimeout, failure)
+		c.failure = messages.Errorf(messages.Timeout, c.cfg.Name, "attempt %d took longer than its %v: %w", c.tries, c.cfg.AttemptTimeout, c.failure)
 	}
-	if delivered {
-		c.broken = failure
+	if c.delivered {
+		c.broken = c.failure
 	}
-	return failure
+	return c.failure
+}
+
+// each passes a chunk on under the attempt's number, and keeps an error.
+func (c *retried) each(chunk Chunk, err error) bool {
+	if err != nil {
+		c.failure = err
+		return false
+	}
+	chunk.Attempt = c.tries
+	chunk.Broken, c.broken = c.broken, nil
+	if chunk.Stop != "" {
+		c.ended = true
+		if c.tries > 1 {
+			chunk.Usage.Duration = c.cfg.Clock.Since(c.start)
+		}
+	}
+	c.delivered = true
+	c.left = !c.yield(chunk, nil)
+	return !c.left
 }
 
 // waitAfter waits for the next attempt's time and returns true, or yields the
