@@ -22,7 +22,7 @@ type RoundTable struct {
 	Prompt string
 }
 
-const synthesis = "Put the discussion together into one answer to the question: %s\nSay what the speakers agree on and where they differ."
+const synthesis = "%s\n\nPut the discussion together into one answer to that question. Say what the speakers agree on, and where they differ."
 
 // CheckTeam says what in the plan does not fit the team.
 func (p RoundTable) CheckTeam(t actors.Team) error {
