@@ -264,11 +264,11 @@ func (s *shell) restart(d *due) {
 		if ch.history != nil {
 			failure, attempt = ch.history.failure, len(ch.history.window)
 		}
-		s.renew(ch)
 		if len(d.group) > 1 { // a sibling may be in a handler that blocks
 			ch.stopWatch()
 			ch.watch = s.cell.sys.watchStop(ch.cell)
 		}
+		s.renew(ch)
 		s.changed(ch, messages.Event{Kind: messages.ActorRestarted, Attempt: attempt}, failure)
 	}
 }
@@ -292,9 +292,9 @@ func (s *shell) stopChild(name string) {
 	ch.wanted, ch.state, ch.due = true, messages.StoppingNow, nil
 	ch.cell.box.close()
 	ch.cell.interrupt(nil)
-	s.ctx.ac.Stop(ch.cell.pid.Load())
 	ch.stopWatch()
 	ch.watch = s.cell.sys.watchStop(ch.cell)
+	s.ctx.ac.Stop(ch.cell.pid.Load())
 }
 
 // stopOne is System.StopActor.

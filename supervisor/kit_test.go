@@ -14,7 +14,7 @@ import (
 )
 
 // limit bounds every wait of a test.
-const limit = 10 * time.Second
+const limit = 30 * time.Second
 
 // kit is a system under a fed clock, and an ear for its events.
 type kit struct {

@@ -135,8 +135,9 @@ func (m *mailbox) schedule() {
 	}
 }
 
-// open reports whether there is a user message that may be handled.
-func (m *mailbox) open() bool { return !m.suspended && !m.held && m.user.len() > 0 }
+// open reports whether there is a user message that may be handled. A name is
+// known before its actor has begun.
+func (m *mailbox) open() bool { return m.begun && !m.suspended && !m.held && m.user.len() > 0 }
 
 // next takes the message that is due; ok is false, and the mailbox no longer
 // scheduled, when there is none.
@@ -206,7 +207,11 @@ func (m *mailbox) invoke(msg any, system bool) {
 			}
 			reason = errGoexit
 		}
-		m.invoker.EscalateFailure(&failure{err: crashed(reason, m.cell.path(), debug.Stack())}, msg)
+		err := crashed(reason, m.cell.path(), debug.Stack())
+		if _, _, sender := actor.UnwrapEnvelope(msg); sender != nil {
+			m.cell.sys.root.Send(sender, &refusal{err})
+		}
+		m.invoker.EscalateFailure(&failure{err: err}, nil)
 	}()
 	if system {
 		m.invoker.InvokeSystemMessage(msg)

@@ -12,7 +12,7 @@ import (
 const stuckAfter = time.Second
 
 // watchStop names, after a while, those of cells whose incarnation has not
-// ended: each is in a handler that blocks.
+// ended: each is in a handler that blocks. It is called before they are told.
 func (s *System) watchStop(cells ...*cell) clockwork.Timer {
 	halts := make([]uint64, len(cells))
 	for i, c := range cells {
