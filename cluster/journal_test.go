@@ -239,7 +239,7 @@ func TestAppendWithoutAServerEndsWithItsContext(t *testing.T) {
 func TestThirtyTwoWritersAtOnce(t *testing.T) {
 	j, _ := startJournal(t)
 	ctx := testCtx(t)
-	const writers, each = 32, 100
+	const writers, each = 32, 50
 	var wg sync.WaitGroup
 	for i := range writers {
 		w := claim(t, j, "r1", fmt.Sprint("m", i), "n1")

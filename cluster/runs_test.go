@@ -84,9 +84,9 @@ func TestRunsTellsWhereEachStands(t *testing.T) {
 }
 
 // A long list takes a few records of each run, and no consumer.
-func TestRunsOfAThousand(t *testing.T) {
+func TestRunsOfHundreds(t *testing.T) {
 	j, n := startJournal(t)
-	const runs = 1000
+	const runs = 500
 	fillRuns(t, n.nc, runs, 10)
 	ctx := testCtx(t)
 	start := time.Now()
