@@ -90,11 +90,15 @@ func (c *Client) Close() {
 }
 
 // answers asks a node whether it lives.
-func (c *Client) answers(ctx context.Context, node string) bool {
+func (c *Client) answers(ctx context.Context, node string) bool { return c.ping(ctx, node) == nil }
+
+// ping waits a second for a node's answer. nats.ErrNoResponders comes at once,
+// and is certain: a node of that name is not connected.
+func (c *Client) ping(ctx context.Context, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_, err := c.nc.RequestWithContext(ctx, nodeSubject(node, verbPing), nil)
-	return err == nil
+	return err
 }
 
 // alive remembers the answers for one listing.
@@ -121,7 +125,7 @@ func (c *Client) Runs(ctx context.Context) ([]messages.RunInfo, error) {
 	tasks, err2 := c.queue.waiting(ctx)
 	for _, t := range tasks {
 		if !slices.ContainsFunc(infos, func(i messages.RunInfo) bool { return i.Run == t.ID }) {
-			infos = append(infos, messages.RunInfo{Run: t.ID, Team: t.Team, Prompt: t.Prompt, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted})
+			infos = append(infos, queued(t))
 		}
 	}
 	slices.SortStableFunc(infos, func(a, b messages.RunInfo) int {
@@ -130,9 +134,36 @@ func (c *Client) Runs(ctx context.Context) ([]messages.RunInfo, error) {
 	return infos, errors.Join(err, err2)
 }
 
+// Queue lists the tasks in the queue, oldest first: those that wait for a node,
+// and those that one works on. The task of a run that has ended is among them
+// only if its node died before it could say so.
+func (c *Client) Queue(ctx context.Context) ([]messages.Task, error) { return c.queue.waiting(ctx) }
+
 // Run tells where one run stands. Class invalid: there is no such run.
 func (c *Client) Run(ctx context.Context, run string) (messages.RunInfo, error) {
-	return c.journal.Info(ctx, run, c.alive(ctx))
+	info, err := c.journal.Info(ctx, run, c.alive(ctx))
+	if !errors.Is(err, errNoRecords) {
+		return info, err
+	}
+	tasks, qerr := c.queue.waiting(ctx)
+	for _, t := range tasks {
+		if t.ID == run {
+			return queued(t), nil
+		}
+	}
+	if qerr != nil {
+		return info, qerr
+	}
+	return info, noSuchRun(run)
+}
+
+// queued is the line of a task that no node has begun.
+func queued(t messages.Task) messages.RunInfo {
+	return messages.RunInfo{Run: t.ID, Team: t.Team, Prompt: t.Prompt, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted}
+}
+
+func noSuchRun(run string) error {
+	return messages.Errorf(messages.Invalid, "", "run %q is not there: `covey runs` lists those that are", run)
 }
 
 // Records yields a run's records in order, then new ones as they come, up to
@@ -161,13 +192,22 @@ func (c *Client) Task(ctx context.Context, run string) (messages.Task, error) {
 	if err != nil {
 		return messages.Task{}, err
 	}
-	return messages.Task{}, messages.Errorf(messages.Invalid, "", "run: %q is not there: `covey runs` lists those that are", run)
+	return messages.Task{}, noSuchRun(run)
 }
 
 // Cancel ends a run for good. One that a node works on is told; of any other the
 // last record is written here.
 func (c *Client) Cancel(ctx context.Context, run, reason string) error {
 	return c.tell(ctx, run, messages.PlanWriter, &messages.Cancel{Run: run, Reason: reason}, func(ctx context.Context) error {
+		if info, err := c.Run(ctx, run); err == nil && info.State == messages.RunQueued {
+			task, err := c.Task(ctx, run)
+			if err == nil {
+				err = c.write(ctx, run, messages.PlanWriter, "", &messages.Begun{Task: task})
+			}
+			if err != nil {
+				return err
+			}
+		}
 		e := messages.Errorf(messages.Canceled, run, "canceled: %s", cmp.Or(reason, "no reason given"))
 		return c.write(ctx, run, messages.PlanWriter, "", &messages.Failed{Error: e})
 	})

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -261,12 +262,17 @@ func (n *Node) submit(ctx context.Context, task messages.Task, dedup string, fre
 	put := true
 	if !fresh {
 		info, err := n.client.Run(ctx, task.ID)
+		if err == nil && (info.Team != task.Team || info.Prompt != task.Prompt) {
+			n.forget(r)
+			return nil, messages.Errorf(messages.Invalid, "", "run %s is there with another task (team %q, %q): use another id", task.ID, info.Team, info.Prompt)
+		}
 		if err == nil && (info.State == messages.RunDone || info.State == messages.RunFailed) {
 			n.finish(task.ID, result{ended: true, info: &info})
 			return r, nil
 		}
 		waiting, err := n.queue.waiting(ctx)
 		if err != nil {
+			n.forget(r)
 			return nil, err
 		}
 		for _, w := range waiting {
@@ -280,12 +286,15 @@ func (n *Node) submit(ctx context.Context, task messages.Task, dedup string, fre
 	}
 	if put {
 		if _, err := n.queue.submitAs(ctx, task, task.ID+dedup); err != nil {
-			n.finish(task.ID, result{err: err})
+			n.forget(r)
 			return nil, err
 		}
 	}
 	if n.cfg.URL != "" {
 		go n.await(r)
+		if !put {
+			go n.takeOver(r)
+		}
 	}
 	return r, nil
 }
@@ -312,14 +321,14 @@ func (n *Node) await(r *Run) {
 	}
 }
 
-// notAccepted is for how long a task is handed back that the node does not take.
-const notAccepted = 30 * time.Second
+// notTaken is for how long a task is handed back that the node cannot work on.
+const notTaken = 30 * time.Second
 
 // deliver takes a task from the queue.
 func (n *Node) deliver(d *delivery) {
 	n.work.Go(func() {
 		if n.cfg.Accept != nil && !n.cfg.Accept(d.Task) {
-			n.release(d, notAccepted)
+			n.leaveToOthers(d)
 			return
 		}
 		run, err := n.begin(d)
@@ -371,8 +380,25 @@ func (n *Node) handBack(d *delivery, err error) {
 	case messages.Stopping:
 		n.release(d, 0)
 	default:
-		n.release(d, notAccepted)
+		n.release(d, notTaken)
 	}
+}
+
+// leaveToOthers hands back a task that is not for this node: at first for a
+// moment, since the node that it is for may be waiting, then for longer. The
+// task of a run that has ended, whose node died before it could say so, is taken
+// out of the queue.
+func (n *Node) leaveToOthers(d *delivery) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	info, err := n.client.Run(ctx, d.Task.ID)
+	if err == nil && (info.State == messages.RunDone || info.State == messages.RunFailed) {
+		if lost := d.done(ctx); lost != nil {
+			n.warn("acknowledging a task")(lost)
+		}
+		return
+	}
+	n.release(d, min(20*time.Millisecond<<min(d.Deliveries-1, 12), notTaken))
 }
 
 func (n *Node) release(d *delivery, after time.Duration) {
@@ -389,6 +415,16 @@ func (n *Node) finish(run string, r result) {
 	n.mu.Unlock()
 	for _, h := range handles {
 		h.finish(r)
+	}
+}
+
+// forget drops one waiter, whose task was not put in.
+func (n *Node) forget(r *Run) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.handles[r.ID] = slices.DeleteFunc(n.handles[r.ID], func(h *Run) bool { return h == r })
+	if len(n.handles[r.ID]) == 0 {
+		delete(n.handles, r.ID)
 	}
 }
 

@@ -74,7 +74,7 @@ func (j *journal) Info(ctx context.Context, run string, alive aliveFunc) (messag
 		return messages.RunInfo{Run: run}, err
 	}
 	if len(records) == 0 {
-		return messages.RunInfo{Run: run}, messages.Errorf(messages.Invalid, "run "+run, "it has no records")
+		return messages.RunInfo{Run: run}, messages.Errorf(messages.Invalid, "run "+run, "%w", errNoRecords)
 	}
 	var claims map[string]claimOf
 	err = j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) (err error) {
@@ -86,6 +86,8 @@ func (j *journal) Info(ctx context.Context, run string, alive aliveFunc) (messag
 	}
 	return summarize(run, records, claims, alive), nil
 }
+
+var errNoRecords = errors.New("it has no records")
 
 // claims returns the newest claims of a run, by writer.
 func (j *journal) claims(ctx context.Context, run string) (map[string]claimOf, error) {
