@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -92,6 +93,11 @@ func (l *runLog) add(writer, step string, body messages.Body) {
 		return
 	case *messages.Reopened:
 		l.last = nil
+		if l.begun != nil { // whoever reopens a run gives it the time that it needs
+			again := *l.begun
+			again.Task.Deadline = time.Time{}
+			l.begun = &again
+		}
 		for _, v := range l.voided {
 			l.steps[v] = slices.DeleteFunc(l.steps[v], func(b messages.Body) bool {
 				_, is := b.(*messages.Answered)
