@@ -107,7 +107,9 @@ func guarded(m provider.Model, st *providerState) provider.Model {
 					e.Stack = string(debug.Stack())
 					st.actor.Tell(clientCrashed{e})
 					inside = false
-					yield(provider.Chunk{}, messages.Errorf(messages.Unavailable, st.ref, "%w", e))
+					down := messages.Errorf(messages.Unavailable, "", "%w", e)
+					down.Stack = e.Stack
+					yield(provider.Chunk{}, down)
 				}
 			}()
 			for c, err := range m.Stream(ctx, req) {
