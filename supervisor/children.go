@@ -117,7 +117,7 @@ func (s *shell) HandleFailure(_ *actor.ActorSystem, sup actor.Supervisor, pid *a
 	}
 	f, ok := reason.(*failure)
 	if !ok {
-		f = &failure{err: crashed(reason, pid.Id, nil)}
+		f = &failure{err: crashed(reason, pid.Id, "")}
 	}
 	ch.failed(f.err, s.cell.sys.clock.Now())
 	s.changed(ch, messages.Event{Kind: messages.ActorFailed}, f.err)
@@ -230,11 +230,11 @@ func (s *shell) backOff(failed *child) {
 		s.restart(d)
 		return
 	}
+	self := s.cell.ref()
+	d.timer = s.cell.sys.clock.AfterFunc(wait, func() { self.Tell(&urgent{d}) })
 	for _, ch := range d.group {
 		s.changed(ch, messages.Event{Kind: messages.ActorBackingOff, Attempt: len(h.window), Wait: wait, Until: d.until}, h.failure)
 	}
-	self := s.cell.ref()
-	d.timer = s.cell.sys.clock.AfterFunc(wait, func() { self.Tell(&urgent{d}) })
 }
 
 func (s *shell) group(failed *child) []*child {

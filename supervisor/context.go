@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"runtime/debug"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -154,7 +153,7 @@ func (c *Context) Go(name string, run func(ctx context.Context) any) {
 				if reason == nil {
 					reason = errGoexit
 				}
-				out.crash = crashed(reason, cell.path(), debug.Stack())
+				out.crash = crashed(reason, cell.path(), panicStack())
 			}
 			if out.msg != nil || out.crash != nil {
 				cell.ref().Tell(out)

@@ -207,7 +207,7 @@ func (m *mailbox) invoke(msg any, system bool) {
 			}
 			reason = errGoexit
 		}
-		err := crashed(reason, m.cell.path(), debug.Stack())
+		err := crashed(reason, m.cell.path(), string(debug.Stack())) // ours: the whole of it
 		if _, _, sender := actor.UnwrapEnvelope(msg); sender != nil {
 			m.cell.sys.root.Send(sender, &refusal{err})
 		}

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -190,7 +189,7 @@ func (s *shell) guard(run func() error) (ok bool) {
 			if reason == nil {
 				reason, s.cell.box.reported = errGoexit, true
 			}
-			failure = crashed(reason, s.cell.path(), debug.Stack())
+			failure = crashed(reason, s.cell.path(), panicStack())
 		}
 		if failure != nil {
 			s.fail(failure)
@@ -226,13 +225,13 @@ func (s *shell) raise(err *messages.Error, escalated bool) {
 }
 
 // crashed makes a failure of what a panic left.
-func crashed(reason any, path string, stack []byte) *messages.Error {
+func crashed(reason any, path, stack string) *messages.Error {
 	err, ok := reason.(error)
 	if !ok {
 		err = fmt.Errorf("%v", reason)
 	}
 	e := messages.Errorf(messages.Crashed, path, "panic: %w", err)
-	e.Stack = string(stack)
+	e.Stack = stack
 	return e
 }
 
@@ -274,7 +273,7 @@ func (s *shell) stopInner() {
 			if reason == nil {
 				reason = errGoexit
 			}
-			err := crashed(reason, s.cell.path(), debug.Stack())
+			err := crashed(reason, s.cell.path(), panicStack())
 			s.cell.sys.emit(messages.Event{Kind: messages.ActorFailed, Path: err.Source, Name: s.cell.spec.Kind, Class: err.Class, Error: err, Text: "while stopping"})
 		}()
 		st.Stop(&s.ctx)

@@ -96,7 +96,7 @@ type lastResort struct{ sys *System }
 func (g *lastResort) HandleFailure(_ *actor.ActorSystem, sup actor.Supervisor, root *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
 	f, ok := reason.(*failure)
 	if !ok {
-		f = &failure{err: crashed(reason, root.Id, nil)}
+		f = &failure{err: crashed(reason, root.Id, "")}
 	}
 	g.sys.emit(messages.Event{Kind: messages.ActorFailed, Path: root.Id, Name: "node", Class: f.err.Class, Error: f.err})
 	sup.ResumeChildren(root)
