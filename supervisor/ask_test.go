@@ -280,3 +280,16 @@ func TestDeadLettersCountWhatNobodyLearnsOf(t *testing.T) {
 		t.Fatal(n)
 	}
 }
+
+func TestAt(t *testing.T) {
+	k := newKit(t, supervisor.Config{})
+	a := k.probe(supervisor.Ref{}, "a")
+	k.alive(k.sys.At(a.Path()))
+	_, err := supervisor.Ask[any](k.ctx, k.sys.At("covey/b"), 1)
+	wantClass(t, err, messages.Unavailable)
+	for _, path := range []string{"", "deadletter", "guardian$1", "coveyote", "covey$"} {
+		if r := k.sys.At(path); !r.IsZero() {
+			t.Errorf("%q is not in the tree", path)
+		}
+	}
+}

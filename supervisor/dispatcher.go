@@ -1,6 +1,9 @@
 package supervisor
 
-import "sync/atomic"
+import (
+	"runtime"
+	"sync/atomic"
+)
 
 // throughput is how many messages an actor handles before it lets another have
 // its worker.
@@ -13,14 +16,12 @@ const maxParked = 64
 // own starts a goroutine at each wake, whose stack must grow again: 7 times the
 // cost of a message.
 type dispatcher struct {
-	work   chan *mailbox
-	quit   chan struct{}
+	work   chan *mailbox // nil sends a worker home
 	parked atomic.Int32
+	closed atomic.Bool
 }
 
-func newDispatcher() *dispatcher {
-	return &dispatcher{work: make(chan *mailbox), quit: make(chan struct{})}
-}
+func newDispatcher() *dispatcher { return &dispatcher{work: make(chan *mailbox)} }
 
 // schedule processes m on a parked goroutine if there is one, else on a new one.
 func (d *dispatcher) schedule(m *mailbox) {
@@ -32,20 +33,24 @@ func (d *dispatcher) schedule(m *mailbox) {
 }
 
 func (d *dispatcher) worker(m *mailbox) {
-	for {
+	for m != nil {
 		m.process()
 		m = nil // a parked worker keeps no actor alive
-		if d.parked.Add(1) > maxParked {
-			d.parked.Add(-1)
-			return
+		if d.parked.Add(1) <= maxParked && !d.closed.Load() {
+			m = <-d.work
 		}
-		select {
-		case m = <-d.work:
-			d.parked.Add(-1)
-		case <-d.quit:
-			return
-		}
+		d.parked.Add(-1)
 	}
 }
 
-func (d *dispatcher) close() { close(d.quit) }
+// close sends the parked workers home, and those that would park.
+func (d *dispatcher) close() {
+	d.closed.Store(true)
+	for d.parked.Load() > 0 {
+		select {
+		case d.work <- nil:
+		default:
+			runtime.Gosched()
+		}
+	}
+}

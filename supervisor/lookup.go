@@ -1,9 +1,18 @@
 package supervisor
 
-import "github.com/asynkron/protoactor-go/actor"
+import (
+	"strings"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
 
 // At returns the address of the actor at a path, whether there is one or not:
-// asking nobody fails with class unavailable.
+// asking nobody fails with class unavailable. A path that is not in this tree
+// gives the zero Ref: protoactor has processes of its own, which take no message
+// of ours.
 func (s *System) At(path string) Ref {
-	return Ref{actor.NewPID(s.system.ProcessRegistry.Address, path), s}
+	if path != s.top.Path() && !strings.HasPrefix(path, s.top.Path()+"/") {
+		return Ref{}
+	}
+	return Ref{actor.NewPID(s.top.pid.Address, path), s}
 }

@@ -57,14 +57,6 @@ func randomSpec(rng *rand.Rand, name string, depth int) supervisor.Spec {
 	return spec
 }
 
-func refAt(k *kit, parent supervisor.Ref, name string) supervisor.Ref {
-	r, ok := k.sys.Lookup(parent.Path() + "/" + name)
-	if !ok {
-		k.Fatalf("no %s below %s", name, parent)
-	}
-	return r
-}
-
 func randomTree(t *testing.T, rng *rand.Rand) {
 	k := newKit(t, supervisor.Config{Clock: clockwork.NewRealClock(), Policy: supervisor.Policy{Spent: supervisor.DoQuarantine, Backoff: supervisor.Backoff{Initial: time.Millisecond}}})
 	spec := randomSpec(rng, "top", 3)
@@ -78,7 +70,7 @@ func randomTree(t *testing.T, rng *rand.Rand) {
 	collect = func(r supervisor.Ref, s supervisor.Spec) {
 		refs = append(refs, r)
 		for _, c := range s.Children {
-			collect(refAt(k, r, c.Name), c)
+			collect(k.sys.At(r.Path()+"/"+c.Name), c)
 		}
 	}
 	collect(top, spec)

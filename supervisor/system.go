@@ -105,19 +105,6 @@ func (g *lastResort) HandleFailure(_ *actor.ActorSystem, sup actor.Supervisor, r
 // Root is the top of the tree.
 func (s *System) Root() Ref { return s.top }
 
-// Lookup returns the address of the actor at a path of the tree; ok is false
-// when there is none at the moment.
-func (s *System) Lookup(path string) (r Ref, ok bool) {
-	if path != s.top.Path() && !strings.HasPrefix(path, s.top.Path()+"/") {
-		return Ref{}, false
-	}
-	pid := actor.NewPID(s.top.pid.Address, path)
-	if _, ok := s.system.ProcessRegistry.Get(pid); !ok {
-		return Ref{}, false
-	}
-	return Ref{pid, s}, true
-}
-
 // Events is where everything that happens can be listened to.
 func (s *System) Events() *Events { return &s.events }
 
