@@ -114,7 +114,8 @@ func demo(cmd *cobra.Command) error {
 	})
 	sub := node.Events().Subscribe(4096, wanted)
 	shown := make(chan struct{})
-	go func() { show(log, sub.C); close(shown) }()
+	events := newProgress(log, "", team)
+	go func() { defer close(shown); events.show(sub.C) }()
 	began := time.Now()
 	answer, err := node.Ask(ctx, team, demoQuestion)
 	took := time.Since(began)
@@ -132,7 +133,7 @@ func demo(cmd *cobra.Command) error {
 	fmt.Fprintln(log)
 	fmt.Fprintln(cmd.OutOrStdout(), "(scripted) "+answer.Text)
 	fmt.Fprintln(log)
-	fmt.Fprintln(log, summary(answer, took))
+	fmt.Fprintln(log, summary(answer, took, events.restarts))
 	fmt.Fprintln(log, "\nThe supervision tree, just before the end:")
 	printTree(log, tree, time.Now())
 	return nil

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/covey-run/covey/messages"
 )
 
 // version is set by the linker for releases.
@@ -50,10 +53,19 @@ func main() {
 			status = e.status
 		}
 		if err.Error() != "" {
-			fmt.Fprintln(os.Stderr, "covey:", err)
+			fmt.Fprintln(os.Stderr, "covey:", inWords(err))
 		}
 	}
 	os.Exit(status)
+}
+
+// inWords is an error for a person: that a mistake is invalid goes without
+// saying.
+func inWords(err error) string {
+	if messages.ClassOf(err) == messages.Invalid {
+		return strings.Replace(err.Error(), " (invalid)", "", 1)
+	}
+	return err.Error()
 }
 
 // global are the flags of every command.
@@ -79,12 +91,32 @@ costs a pause and never an answer.
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			maybe := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				maybe = "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return &exit{exitUsage, fmt.Errorf("unknown command %q%s\n`covey help` lists the commands", args[0], maybe)}
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	f := cmd.PersistentFlags()
 	f.StringVar(&g.dir, "dir", "", "data directory (default .covey)")
 	f.StringVar(&g.url, "nats", "", "URL of NATS servers to use instead of the embedded one")
 	f.BoolVar(&g.json, "json", false, "print JSON on stdout")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &exit{exitUsage, fmt.Errorf("%w\n`%s --help` lists the flags", err, c.CommandPath())}
+	})
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if g.url != "" && g.dir != "" {
+			return &exit{exitUsage, errors.New("--nats and --dir exclude each other: with --nats the data is on that server")}
+		}
+		return nil
+	}
 	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), runsCmd(g), treeCmd(g), schemaCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
@@ -104,5 +136,18 @@ func usageErrors(c *cobra.Command) {
 	}
 	for _, sub := range c.Commands() {
 		usageErrors(sub)
+	}
+}
+
+// exactly wants one argument for each name.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("%s is missing", names[len(args)])
+		case len(args) > len(names):
+			return fmt.Errorf("%q is one argument too many: put quotes around a text with spaces", args[len(names)])
+		}
+		return nil
 	}
 }

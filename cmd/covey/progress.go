@@ -3,32 +3,76 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/messages"
 )
 
 // wanted picks the events that are worth a line.
 func wanted(ev messages.Event) bool {
 	switch ev.Kind {
-	case messages.ActorStarted, messages.ActorResumed, messages.ModelChunk, messages.ActorStopped, messages.AskAnswered:
+	case messages.ActorStarted, messages.ActorResumed, messages.ModelChunk, messages.ActorStopped:
 		return false
+	case messages.AskAnswered:
+		return ev.Error != nil && ev.Class != messages.Stopping && ev.Class != messages.Fenced
 	}
 	return true
 }
 
-// show writes a line for each event, until the channel is closed.
-func show(w io.Writer, events <-chan messages.Event) {
+// progress tells what happens, a line for each event.
+type progress struct {
+	w     io.Writer // nil: nowhere
+	where string    // the flags that find the run again
+	names int       // the width of the column of names
+	// restarts counts those of any actor.
+	restarts int
+}
+
+// newProgress makes the column of names fit a team's.
+func newProgress(w io.Writer, where string, team actors.Member) *progress {
+	return &progress{w: w, where: where, names: min(nameWidth(team, 8), 32)}
+}
+
+func nameWidth(m actors.Member, most int) int {
+	switch m := m.(type) {
+	case actors.Agent:
+		most = max(most, len(m.Name), len(m.Model))
+		for _, t := range m.Tools {
+			most = max(most, len(m.Name)+1+len(t.Name))
+		}
+	case actors.Team:
+		for _, sub := range m.Members {
+			width := nameWidth(sub, most)
+			if t, ok := sub.(actors.Team); ok {
+				width += len(t.Name) + 1
+			}
+			most = max(most, width)
+		}
+	}
+	return most
+}
+
+// show writes until the channel is closed.
+func (p *progress) show(events <-chan messages.Event) {
 	for ev := range events {
-		if l := line(ev); l != "" {
-			fmt.Fprintln(w, l)
+		if ev.Kind == messages.ActorRestarted {
+			p.restarts++
+		}
+		if p.w == nil {
+			continue
+		}
+		if l := p.line(ev); l != "" {
+			fmt.Fprintln(p.w, l)
 		}
 	}
 }
 
 // line tells one event in words; "" for one that needs none.
-func line(ev messages.Event) string {
+func (p *progress) line(ev messages.Event) string {
+	row := func(mark, who, what string) string { return fmt.Sprintf("  %s %-*s  %s", mark, p.names, who, what) }
 	who := actorName(ev.Path)
 	switch ev.Kind {
 	case messages.RunStarted:
@@ -60,7 +104,9 @@ func line(ev messages.Event) string {
 	case messages.TurnParked:
 		return row("…", ev.Path, fmt.Sprintf("waits %s for %s: %s", wait(ev.Wait), ev.Name, short(ev.Error)))
 	case messages.RunWaits:
-		return row("?", ev.Path, short(ev.Error)+"; see: covey runs show "+ev.Run)
+		return row("?", ev.Path, short(ev.Error)+"\n    see: covey runs show "+ev.Run+p.where)
+	case messages.AskAnswered:
+		return row("✗", ev.Name, "has no answer: "+short(ev.Error))
 	case messages.ActorFailed:
 		return row("✗", who, short(ev.Error))
 	case messages.ActorBackingOff:
@@ -89,14 +135,13 @@ func line(ev messages.Event) string {
 	return ""
 }
 
-func row(mark, who, what string) string { return fmt.Sprintf("  %s %-14s %s", mark, who, what) }
-
-// actorName is an actor's path without the node and the run.
+// actorName is an actor's path without the node, the run and the supervisor of
+// its tools.
 func actorName(path string) string {
 	parts := strings.Split(path, "/")
 	switch {
 	case len(parts) > 3 && parts[1] == "runs":
-		return strings.Join(parts[3:], "/")
+		return strings.Join(slices.DeleteFunc(parts[3:], func(p string) bool { return p == "tools" }), "/")
 	case len(parts) > 2:
 		return strings.Join(parts[2:], "/")
 	}
@@ -134,16 +179,21 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// summary is the last line of a run.
-func summary(a messages.Answer, took time.Duration) string {
+// summary is the last line of a run: what this process did, and what the run
+// has cost since it began.
+func summary(a messages.Answer, took time.Duration, restarts int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "run %s: %s in %s", a.Run, count(a.Steps, "step"), wait(took))
+	fmt.Fprintf(&b, "run %s: %s", a.Run, count(a.Steps, "step"))
 	if a.Journal > 0 {
 		fmt.Fprintf(&b, " (%s from the journal)", count(a.Journal, "step"))
 	}
-	if a.Restarts > 0 {
-		fmt.Fprintf(&b, ", %s", count(a.Restarts, "restart"))
+	fmt.Fprintf(&b, " in %s", wait(took))
+	if restarts > 0 {
+		fmt.Fprintf(&b, ", %s", count(restarts, "restart"))
+	}
+	if a.Journal > 0 {
+		b.WriteString("; since it began")
 	}
 	fmt.Fprintf(&b, ", %s, %d tokens in, %d out", count(a.Usage.Calls, "model call"), a.Usage.InputTokens, a.Usage.OutputTokens)
-	return b.String()
+	return strings.Replace(b.String(), "began,", "began", 1)
 }

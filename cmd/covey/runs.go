@@ -1,10 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -25,6 +30,17 @@ func runsCmd(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if most < 1 {
 				return &exit{exitUsage, fmt.Errorf("--most: %d is not allowed: use at least 1", most)}
+			}
+			if state != "" && !slices.Contains(states, state) {
+				return &exit{exitUsage, fmt.Errorf("--state: %q is not allowed: use one of %s", state, strings.Join(states, ", "))}
+			}
+			if g.noData() {
+				if g.json {
+					fmt.Fprintln(cmd.OutOrStdout(), "[]")
+				} else {
+					listRuns(cmd.OutOrStdout(), nil, 0)
+				}
+				return nil
 			}
 			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
 				infos, err := c.Runs(ctx)
@@ -50,14 +66,37 @@ func runsCmd(g *global) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: queued, running, interrupted, waiting, done or failed")
+	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: "+strings.Join(states, ", "))
 	cmd.Flags().IntVar(&most, "most", 50, "how many runs, the newest ones")
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 	cmd.AddCommand(showCmd(g), cancelCmd(g), resolveCmd(g), purgeCmd(g))
 	return cmd
 }
 
+// states are those of a run.
+var states = []string{
+	string(messages.RunQueued), string(messages.RunRunning), string(messages.RunInterrupted),
+	string(messages.RunWaiting), string(messages.RunDone), string(messages.RunFailed),
+}
+
+// noData reports that nothing has run here yet, so that looking leaves no data
+// directory behind.
+func (g *global) noData() bool {
+	if g.url != "" {
+		return false
+	}
+	_, err := os.Stat(g.data())
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// data is the data directory.
+func (g *global) data() string { return cmp.Or(g.dir, cluster.DefaultDir) }
+
 // client runs do with a client of the node or, if none runs, of its data.
 func client(cmd *cobra.Command, g *global, do func(context.Context, *cluster.Client) error) error {
+	if g.noData() {
+		return fmt.Errorf("nothing has run here: there is no data directory %s (--dir names another)", g.data())
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
 	c, err := cluster.Open(ctx, cluster.Config{Dir: g.dir, URL: g.url})
@@ -96,7 +135,7 @@ func showCmd(g *global) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show RUN",
 		Short: "Shows where a run stands",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("RUN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
 				i, err := c.Run(ctx, args[0])
@@ -114,26 +153,74 @@ func showCmd(g *global) *cobra.Command {
 }
 
 func showRun(w io.Writer, i messages.RunInfo, g *global) {
-	fmt.Fprintf(w, "run       %s\nteam      %s\nquestion  %s\nstate     %s\nsteps     %d\nstarted   %s\nlast      %s\n",
-		i.Run, i.Team, i.Prompt, i.State, i.Steps, i.Started.Local().Format(time.DateTime), i.Last.Local().Format(time.DateTime))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-9s "+format+"\n", append([]any{name}, args...)...)
+	}
+	line("run", "%s", i.Run)
+	line("team", "%s", i.Team)
+	line("question", "%s", i.Prompt)
+	line("state", "%s", stateInWords(i))
+	line("steps", "%d", i.Steps)
+	line("started", "%s (%s ago)", i.Started.Local().Format(time.DateTime), ago(i.Started))
+	line("last", "%s (%s ago)", i.Last.Local().Format(time.DateTime), ago(i.Last))
 	if i.Node != "" {
-		fmt.Fprintf(w, "node      %s\n", i.Node)
+		line("node", "%s", i.Node)
 	}
 	for _, u := range i.Unsettled {
-		fmt.Fprintf(w, "unsettled %s by %s %s: a crash may have cut it off\n", u.Intent.Tool.Name, u.Writer, clip(string(u.Intent.Tool.Arguments), 80))
-		at := fmt.Sprintf("%s %s/%s/%d/%d", i.Run, u.Writer, u.Step, u.Intent.N, u.Intent.Call)
-		fmt.Fprintf(w, "          it happened:      covey runs resolve %s --output TEXT%s\n", at, g.where())
-		fmt.Fprintf(w, "          it failed:        covey runs resolve %s --error TEXT%s\n", at, g.where())
-		fmt.Fprintf(w, "          it did not start: covey runs resolve %s --retry%s (while the run is resumed)\n", at, g.where())
+		showCall(w, i, u, g)
 	}
-	if i.Error != nil {
-		fmt.Fprintf(w, "error     %s\n", i.Error)
-		if i.Error.Stack != "" {
-			fmt.Fprintf(w, "\n%s\n", i.Error.Stack)
-		}
+	switch i.State {
+	case messages.RunInterrupted, messages.RunWaiting:
+		line("go on", "covey resume %s%s", i.Run, g.where())
+	case messages.RunFailed:
+		line("go on", "covey resume %s%s, once the cause is mended", i.Run, g.where())
 	}
 	if i.Answer != nil {
-		fmt.Fprintf(w, "\n%s\n", i.Answer.Text)
+		a := *i.Answer
+		line("cost", "%s, %d tokens in, %d out", count(a.Usage.Calls, "model call"), a.Usage.InputTokens, a.Usage.OutputTokens)
+		fmt.Fprintf(w, "\n%s\n", a.Text)
+	}
+	if i.Error != nil {
+		fmt.Fprintf(w, "\nerror: %s\n", inWords(i.Error))
+		for _, o := range i.Error.Others {
+			fmt.Fprintf(w, "  before: %s\n", clip(o.Error(), 200))
+		}
+		if i.Error.Stack != "" {
+			fmt.Fprintf(w, "\nwhere it crashed:\n%s\n", strings.TrimSpace(i.Error.Stack))
+		}
+	}
+}
+
+func stateInWords(i messages.RunInfo) string {
+	switch i.State {
+	case messages.RunQueued:
+		return "queued: it waits for a node"
+	case messages.RunInterrupted:
+		return "interrupted: nobody works on it"
+	case messages.RunWaiting:
+		return "waiting: a crash cut off a tool call that may do harm when it is made twice"
+	}
+	return string(i.State)
+}
+
+// showCall tells of a tool call without a result. Where it may need a person's
+// word, it says how to give it.
+func showCall(w io.Writer, i messages.RunInfo, u messages.Unsettled, g *global) {
+	call := fmt.Sprintf("%s %s by %s (step %s)", u.Intent.Tool.Name, clip(string(u.Intent.Tool.Arguments), 80), u.Writer, u.Step)
+	switch {
+	case i.State == messages.RunDone || i.State == messages.RunFailed:
+		fmt.Fprintf(w, "no result %s\n", call)
+	case u.Intent.Effect != messages.Unsafe && i.State != messages.RunRunning:
+		fmt.Fprintf(w, "cut off   %s: is called again when the run goes on, for it is %s\n", call, u.Intent.Effect)
+	case i.State != messages.RunWaiting:
+		fmt.Fprintf(w, "under way %s\n", call)
+	default:
+		at := fmt.Sprintf("covey runs resolve %s %s/%s/%d/%d", i.Run, u.Writer, u.Step, u.Intent.N, u.Intent.Call)
+		fmt.Fprintf(w, "cut off   %s\n", call)
+		fmt.Fprintln(w, "          a verify command of the tool settles it when the run goes on; without one, a person does:")
+		fmt.Fprintf(w, "          it happened       %s --output TEXT%s\n", at, g.where())
+		fmt.Fprintf(w, "          it failed         %s --error TEXT%s\n", at, g.where())
+		fmt.Fprintf(w, "          it did not start  %s --retry%s   (while covey resume waits)\n", at, g.where())
 	}
 }
 
@@ -142,10 +229,18 @@ func cancelCmd(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel RUN",
 		Short: "Ends a run for good",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("RUN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
-				return c.Cancel(ctx, args[0], reason)
+				if err := c.Cancel(ctx, args[0], reason); err != nil {
+					return err
+				}
+				done := "is told to stop"
+				if i, err := c.Run(ctx, args[0]); err == nil && i.State == messages.RunFailed {
+					done = "is canceled"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "run %s %s\n", args[0], done)
+				return nil
 			})
 		},
 	}
@@ -164,6 +259,7 @@ func purgeCmd(g *global) *cobra.Command {
 					if err := c.Purge(ctx, run); err != nil {
 						return err
 					}
+					fmt.Fprintf(cmd.OutOrStdout(), "run %s is removed\n", run)
 				}
 				return nil
 			})
@@ -180,7 +276,7 @@ func resolveCmd(g *global) *cobra.Command {
 		Long: `Settles a tool call that was begun before a crash and has no result, where calling
 it twice may do harm and the tool cannot say whether it took effect. "covey runs
 show RUN" lists such calls, with the commands that settle them.`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly("RUN", "MEMBER/STEP/REPLY/CALL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := parseCall(args[0], args[1])
 			if err != nil {
@@ -196,7 +292,16 @@ show RUN" lists such calls, with the commands that settle them.`,
 				return &exit{exitUsage, fmt.Errorf("say what came of it: exactly one of --output TEXT, --error TEXT and --retry")}
 			}
 			r.Output, r.Error, r.Retry = output, failure, retry
-			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error { return c.Resolve(ctx, r) })
+			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
+				if err := c.Resolve(ctx, r); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "settled: %s of run %s\n", args[1], r.Run)
+				if i, err := c.Run(ctx, r.Run); err == nil && i.State == messages.RunInterrupted {
+					fmt.Fprintf(cmd.OutOrStdout(), "go on with: covey resume %s%s\n", r.Run, g.where())
+				}
+				return nil
+			})
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "", "it took effect, and gave this")

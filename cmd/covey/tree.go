@@ -33,6 +33,9 @@ step, last failure and its class.`,
 			}
 			ctx := cmd.Context()
 			c, err := cluster.Connect(ctx, cluster.Config{Dir: g.dir, URL: g.url})
+			if messages.ClassOf(err) == messages.Unavailable && g.url == "" {
+				return fmt.Errorf("no node runs on %s: a tree lives as long as a run or a node does (--dir and --nats name others)", g.data())
+			}
 			if err != nil {
 				return err
 			}
@@ -40,7 +43,7 @@ step, last failure and its class.`,
 			if !watch {
 				return drawTree(ctx, c, g, cmd.OutOrStdout())
 			}
-			return watchTree(ctx, c, g, cmd.OutOrStdout(), every)
+			return watchTree(ctx, c, g, cmd, every)
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw it again and again, until Ctrl-C or the node's end")
@@ -64,13 +67,18 @@ func drawTree(ctx context.Context, c *cluster.Client, g *global, w io.Writer) er
 	return nil
 }
 
-func watchTree(ctx context.Context, c *cluster.Client, g *global, w io.Writer, every time.Duration) error {
+// watchTree draws until it is interrupted, or nobody answers any more.
+func watchTree(ctx context.Context, c *cluster.Client, g *global, cmd *cobra.Command, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for drawn := 0; ; drawn++ {
 		var b strings.Builder
 		if err := drawTree(ctx, c, g, &b); err != nil {
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case drawn > 0:
+				fmt.Fprintln(cmd.ErrOrStderr(), "the node has ended")
 				return nil
 			}
 			return err
@@ -79,7 +87,7 @@ func watchTree(ctx context.Context, c *cluster.Client, g *global, w io.Writer, e
 		if !g.json {
 			clear = "\x1b[H\x1b[2J"
 		}
-		if _, err := fmt.Fprint(w, clear, b.String()); err != nil {
+		if _, err := fmt.Fprint(cmd.OutOrStdout(), clear, b.String()); err != nil {
 			return err
 		}
 		select {
@@ -92,10 +100,14 @@ func watchTree(ctx context.Context, c *cluster.Client, g *global, w io.Writer, e
 
 // printTree draws a tree as a table.
 func printTree(w io.Writer, t messages.TreeNode, now time.Time) {
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	var b strings.Builder
+	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "ACTOR\tKIND\tSTATE\tRESTARTS\tMAILBOX\tSTEP\tLAST FAILURE")
 	treeRow(tw, t, "", "", now)
 	_ = tw.Flush()
+	for l := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(l, " \n"))
+	}
 }
 
 func treeRow(w io.Writer, t messages.TreeNode, first, rest string, now time.Time) {
