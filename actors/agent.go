@@ -2,7 +2,7 @@ package actors
 
 import (
 	"context"
-	"sync/atomic"
+	"time"
 
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
@@ -13,24 +13,27 @@ import (
 type agentActor struct {
 	scope *scope
 	path  string // within the run, and its journal writer
-	agent Agent
+	agent *Agent
 	tools string // path of the supervisor of its tools
 	turns turns
-	turn  *turn // the one that runs, nil when idle
+	turn  *turn // that of turns.now
 }
 
 // turned is what a turn came to.
 type turned struct {
-	ask messages.Ask
-	err error
+	turn *turn
+	err  error
 }
 
-// turnLost: the turn crashed and its actor was told to go on all the same.
+// turnLost: the turn may have crashed, and its actor was told to go on.
 type turnLost struct{}
 
-func newAgentActor(s *scope, path string, a Agent, _, tools string) *agentActor {
-	return &agentActor{scope: s, path: path, agent: a, tools: tools}
-}
+// tooLong: a turn did not end when its time was up.
+type tooLong struct{ turn *turn }
+
+// turnGrace is how long a turn may take to notice that its time is up. One that
+// does not is answered for, and its goroutine left behind by name.
+const turnGrace = time.Second
 
 func (a *agentActor) Report() messages.Status {
 	s := a.turns.status("working on")
@@ -60,23 +63,46 @@ func (a *agentActor) Receive(c *supervisor.Context, msg any) error {
 			}
 		}
 	case turnLost:
-		a.turns.now, a.turn = nil, nil
+		if a.turns.lost(); a.turns.now == nil {
+			a.turn = nil
+		}
+	case tooLong:
+		if a.turn == m.turn {
+			c.Go("answering for a turn that does not end", func(ctx context.Context) any {
+				if !m.turn.settled.CompareAndSwap(false, true) {
+					return nil // it has ended after all
+				}
+				return &turned{m.turn, m.turn.giveUp(ctx)}
+			})
+		}
 	case *turned:
-		a.turns.finish(m.ask)
-		a.turn = nil
-		if c := messages.ClassOf(m.err); m.err != nil && c != messages.Stopping && c != messages.Fenced {
+		current := a.turns.finish(m.turn.turning)
+		if current {
+			a.turn = nil
+		}
+		m.turn.late()
+		if m.err != nil && !interrupted(m.err) {
 			return m.err
 		}
+		if current {
+			a.scope.working.Delete(a.path)
+		}
 	}
-	if ask, ok := a.turns.start(); ok {
-		t := newTurn(a, ask)
-		a.turn = t
-		c.Go("the turn of step "+ask.Step, func(ctx context.Context) any {
-			return &turned{ask, t.run(ctx)}
-		})
+	if now := a.turns.start(); now != nil {
+		a.begin(c, now)
 	}
 	return nil
 }
 
-// status is what a turn is doing, for the live tree.
-type status = atomic.Pointer[messages.Status]
+func (a *agentActor) begin(c *supervisor.Context, now *turning) {
+	t := newTurn(a, now)
+	a.turn = t
+	a.scope.working.Store(a.path, now.ask.Step)
+	if d := a.agent.Timeout; d > 0 {
+		t.late = c.After(d+turnGrace, tooLong{t})
+	}
+	c.Go("the turn of step "+now.ask.Step, func(ctx context.Context) any {
+		defer now.over.Store(true)
+		return &turned{t, t.run(ctx)}
+	})
+}

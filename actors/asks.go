@@ -16,6 +16,7 @@ const poisonAfter = 3
 type asks struct {
 	mu   sync.Mutex
 	open []*openAsk
+	down map[string]*messages.Error // the members that answer no more, and why
 }
 
 type openAsk struct {
@@ -24,10 +25,26 @@ type openAsk struct {
 	crashes []*messages.Error
 }
 
-// put sends an ask and waits for its reply.
+// answer hands a reply over; a second one falls away.
+func (o *openAsk) answer(r messages.Reply) {
+	select {
+	case o.reply <- r:
+	default:
+	}
+}
+
+func (o *openAsk) fail(err *messages.Error) {
+	o.answer(messages.Reply{Step: o.ask.Step, From: o.ask.To, Error: err})
+}
+
+// put sends an ask and waits for its reply, until ctx ends.
 func (q *asks) put(ctx context.Context, s *scope, a messages.Ask) (messages.Reply, error) {
 	o := &openAsk{ask: a, reply: make(chan messages.Reply, 1)}
 	q.mu.Lock()
+	if down := q.down[a.To]; down != nil {
+		q.mu.Unlock()
+		return messages.Reply{Step: a.Step, From: a.To, Error: down}, nil
+	}
 	q.open = append(q.open, o)
 	q.mu.Unlock()
 	defer q.remove(o)
@@ -48,60 +65,62 @@ func (q *asks) remove(o *openAsk) {
 	q.open = slices.DeleteFunc(q.open, func(x *openAsk) bool { return x == o })
 }
 
-// settle hands a reply to whoever waits for it; a second one falls away.
+// each calls f for the open asks of a member, or for one step of them.
+func (q *asks) each(member, step string, f func(o *openAsk)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, o := range q.open {
+		if o.ask.To == member && (step == "" || o.ask.Step == step) {
+			f(o)
+		}
+	}
+}
+
+// settle hands a reply to whoever waits for it.
 func (q *asks) settle(r messages.Reply) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, o := range q.open {
-		if o.ask.Step == r.Step && o.ask.To == r.From {
-			select {
-			case o.reply <- r:
-			default:
-			}
-		}
+	if r.Step != "" {
+		q.each(r.From, r.Step, func(o *openAsk) { o.answer(r) })
 	}
 }
 
-// crashed counts a member's crash against the ask that it was working on: the
-// oldest. One that has crashed its member too often is answered as poison. The
-// others, which must be sent again, are returned.
-func (q *asks) crashed(member string, failure *messages.Error) (again []messages.Ask) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	first := true
-	for _, o := range q.open {
-		if o.ask.To != member {
-			continue
-		}
-		if first {
-			first = false
-			o.crashes = append(o.crashes, failure)
-			if len(o.crashes) >= poisonAfter {
-				e := messages.Errorf(messages.Poison, member, "step %s crashed its agent %d times and is quarantined: %w", o.ask.Step, len(o.crashes), failure)
-				e.Stack, e.Others = failure.Stack, o.crashes
-				o.answer(messages.Reply{Step: o.ask.Step, From: member, Error: e})
-				continue
-			}
-		}
-		again = append(again, o.ask)
+// crashed counts a crash against the step that the member was working on. One
+// that has crashed its member too often is answered as poison.
+func (q *asks) crashed(member, step string, failure *messages.Error) {
+	if step == "" {
+		return
 	}
-	return again
+	q.each(member, step, func(o *openAsk) {
+		o.crashes = append(o.crashes, failure)
+		if n := len(o.crashes); n >= poisonAfter {
+			e := messages.Errorf(messages.Poison, member, "step %s crashed its agent %d times and is quarantined: %w", step, n, failure)
+			e.Stack, e.Others = failure.Stack, o.crashes
+			o.fail(e)
+		}
+	})
 }
 
-// fail answers everything that a member was asked.
+// again are the asks that a new incarnation of a member must be sent: those that
+// nobody has answered. From here on the member can be asked, if it could not.
+func (q *asks) again(member string) (asks []messages.Ask) {
+	q.mu.Lock()
+	delete(q.down, member)
+	q.mu.Unlock()
+	q.each(member, "", func(o *openAsk) {
+		if len(o.reply) == 0 {
+			asks = append(asks, o.ask)
+		}
+	})
+	return asks
+}
+
+// fail answers everything that a member was asked, and will be asked until it
+// starts again.
 func (q *asks) fail(member string, err *messages.Error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, o := range q.open {
-		if o.ask.To == member {
-			o.answer(messages.Reply{Step: o.ask.Step, From: member, Error: err})
-		}
+	if q.down == nil {
+		q.down = map[string]*messages.Error{}
 	}
-}
-
-func (o *openAsk) answer(r messages.Reply) {
-	select {
-	case o.reply <- r:
-	default:
-	}
+	q.down[member] = err
+	q.mu.Unlock()
+	q.each(member, "", func(o *openAsk) { o.fail(err) })
 }

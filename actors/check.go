@@ -74,6 +74,9 @@ func (t Team) Check() error {
 		if m == nil {
 			return bad("members", i, "an agent or a team, not nil")
 		}
+		if m = value(m); m == nil {
+			return noMember(t.Members[i])
+		}
 		if err := m.Check(); err != nil {
 			return err
 		}
@@ -86,4 +89,25 @@ func (t Team) Check() error {
 		return c.CheckTeam(t)
 	}
 	return nil
+}
+
+// value is a member as the runtime knows it; nil for one that it cannot run.
+func value(m Member) Member {
+	switch m := m.(type) {
+	case Agent, Team:
+		return m
+	case *Agent:
+		if m != nil {
+			return *m
+		}
+	case *Team:
+		if m != nil {
+			return *m
+		}
+	}
+	return nil
+}
+
+func noMember(m Member) error {
+	return messages.Errorf(messages.Invalid, "", "a member of type %T cannot be run: use an actors.Agent or an actors.Team", m)
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/covey-run/covey/actors/tool"
 	"github.com/covey-run/covey/messages"
-	"github.com/covey-run/covey/supervisor"
 )
 
 // callTools settles the tool calls of one model reply, in order; side by side
@@ -73,23 +73,20 @@ func (t *turn) settle(ctx context.Context, n, i int, call messages.ToolCall) (*m
 	if err := t.scope.proceed(); err != nil {
 		return nil, err
 	}
-	res := &messages.Result{N: n, Call: i, By: "tool"}
 	tl, known := t.tool(call.Name)
-	var refused error
-	if !known {
-		refused = messages.Errorf(messages.Tool, "", "there is no tool %q: there are %s", call.Name, t.toolNames())
-	} else if err := tl.Validate(call.Arguments); err != nil {
-		refused = err
-	}
-	if refused != nil {
-		res.Error = messages.AsError(refused, messages.Tool, call.Name)
-		return t.record(ctx, call, res)
-	}
 	intent := find(log, t.path, step, func(in *messages.Intent) bool { return in.N == n && in.Call == i })
-	if intent != nil && intent.Effect == messages.Unsafe {
-		rec, err := t.afterCrash(ctx, tl, intent)
-		if rec != nil || err != nil {
-			return rec, err
+	var f *flight
+	if intent != nil {
+		if f = t.inTheAir(ctx, intent); f == nil && intent.Effect == messages.Unsafe {
+			rec, err := t.afterCrash(ctx, tl, intent)
+			if rec != nil || err != nil {
+				return rec, err
+			}
+		}
+	}
+	if f == nil {
+		if refused := t.refuse(tl, known, call); refused != nil {
+			return t.record(ctx, call, &messages.Result{N: n, Call: i, Error: refused, By: "tool"})
 		}
 	}
 	if intent == nil {
@@ -99,16 +96,27 @@ func (t *turn) settle(ctx context.Context, n, i int, call messages.ToolCall) (*m
 		}
 	}
 	t.say(messages.Running, fmt.Sprintf("step %s: tool %s", step, call.Name), time.Time{})
-	t.emit(messages.Event{Kind: messages.ToolCalled, Name: call.Name, Text: head(string(call.Arguments))})
-	out, err := t.perform(ctx, tl, intent)
-	if err != nil {
-		if ctx.Err() != nil { // cut off: whether it took effect is open
-			return nil, ended(ctx, t.path)
-		}
-		res.Error = messages.AsError(err, messages.Tool, call.Name)
+	if f == nil {
+		t.emit(messages.Event{Kind: messages.ToolCalled, Name: call.Name, Text: head(string(call.Arguments))})
+		f = t.perform(tl, intent)
 	}
-	res.Output = out
-	return t.record(ctx, call, res)
+	res, err := t.land(ctx, f, intent)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := t.record(ctx, call, res)
+	if err == nil {
+		t.scope.flights.land(intent.Key)
+	}
+	return rec, err
+}
+
+// refuse is what is wrong with a call before it is made.
+func (t *turn) refuse(tl tool.Tool, known bool, call messages.ToolCall) *messages.Error {
+	if !known {
+		return messages.Errorf(messages.Tool, call.Name, "there is no tool %q: there are %s", call.Name, t.toolNames())
+	}
+	return messages.AsError(tl.Validate(call.Arguments), messages.Invalid, call.Name)
 }
 
 func (t *turn) toolNames() string {
@@ -122,12 +130,9 @@ func (t *turn) toolNames() string {
 	return fmt.Sprintf("%q", names)
 }
 
-// record journals a result. It does so for a turn that is over too: what has
-// happened has happened.
+// record journals a result.
 func (t *turn) record(ctx context.Context, call messages.ToolCall, res *messages.Result) (*messages.Result, error) {
-	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
-	defer cancel()
-	if err := t.scope.append(keep, t.path, t.ask.Step, res); err != nil {
+	if err := t.keep(ctx, res); err != nil {
 		return nil, err
 	}
 	ev := messages.Event{Kind: messages.ToolReturned, Name: call.Name, Text: head(res.Output)}
@@ -139,13 +144,58 @@ func (t *turn) record(ctx context.Context, call messages.ToolCall, res *messages
 }
 
 // perform has the tool's actor make the call.
-func (t *turn) perform(ctx context.Context, tl tool.Tool, in *messages.Intent) (string, error) {
+func (t *turn) perform(tl tool.Tool, in *messages.Intent) *flight {
 	// The tool bounds the call itself; the rest is for an actor that must first
 	// get over its backoff.
-	bound, cancel := context.WithTimeout(ctx, timeoutOf(tl)+time.Minute)
-	defer cancel()
 	ref := t.scope.rt.sys.At(t.tools + "/" + toolActorName(t.agent.Name, tl.Name))
-	return supervisor.Ask[string](bound, ref, &toolCall{args: in.Tool.Arguments, key: in.Key})
+	return t.scope.flights.start(ref, in, timeoutOf(tl)+toolGrace+time.Minute)
+}
+
+// land waits for a call and says what it came to. When the turn ends first, a
+// call that has begun goes on, and its outcome is kept for the next turn.
+func (t *turn) land(ctx context.Context, f *flight, in *messages.Intent) (*messages.Result, error) {
+	res := &messages.Result{N: in.N, Call: in.Call, By: "tool"}
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		if f.call.withdraw() {
+			t.scope.flights.land(in.Key)
+		}
+		return nil, ended(ctx, t.path)
+	}
+	switch {
+	case f.err == nil && f.end.err != nil:
+		res.Error = f.end.err
+	case f.err == nil:
+		res.Output = f.end.out
+	case f.call.withdraw():
+		res.Error = messages.Errorf(messages.Unavailable, in.Tool.Name, "the tool was not called: %w", f.err)
+	case ctx.Err() != nil:
+		return nil, ended(ctx, t.path)
+	case messages.ClassOf(f.err) == messages.Stopping: // whether it took effect is open
+		return nil, interruption{f.err}
+	default:
+		res.Error = messages.Errorf(messages.Crashed, in.Tool.Name, "the tool went down while it was called, and whether the call took effect is not known: %w", f.err)
+	}
+	return res, nil
+}
+
+// inTheAir is a call of an earlier turn that this process has not lost sight of.
+func (t *turn) inTheAir(ctx context.Context, in *messages.Intent) *flight {
+	f := t.scope.flights.find(in.Key)
+	if f == nil {
+		return nil
+	}
+	t.say(messages.Running, fmt.Sprintf("step %s: tool %s", t.ask.Step, in.Tool.Name), time.Time{})
+	select {
+	case <-f.done:
+		if f.err != nil { // it went down with its actor
+			t.scope.flights.land(in.Key)
+			return nil
+		}
+	case <-ctx.Done():
+	}
+	return f
 }
 
 // afterCrash settles an unsafe call that has an intent and no result: by the
@@ -169,23 +219,20 @@ func (t *turn) afterCrash(ctx context.Context, tl tool.Tool, in *messages.Intent
 		in.Tool.Name, head(string(in.Tool.Arguments)), why)
 	t.say(messages.Parked, fmt.Sprintf("step %s: waits for a person to settle %s", t.ask.Step, in.Tool.Name), time.Time{})
 	t.emit(messages.Event{Kind: messages.RunWaits, Name: in.Tool.Name, Class: e.Class, Error: e, Text: fmt.Sprintf("%s %s %d %d", t.path, t.ask.Step, in.N, in.Call)})
-	for {
-		select {
-		case w := <-t.words:
-			if w.Step != t.ask.Step || w.N != in.N || w.Call != in.Call {
-				continue
-			}
-			if w.Retry {
-				return nil, nil
-			}
-			res := &messages.Result{N: in.N, Call: in.Call, Output: w.Output, By: "person"}
-			if w.Error != "" {
-				res.Error = messages.Errorf(messages.Tool, in.Tool.Name, "%s", w.Error)
-			}
-			return t.record(ctx, in.Tool, res)
-		case <-ctx.Done():
-			return nil, ended(ctx, t.path)
+	select {
+	case w := <-t.words.on(in.N, in.Call):
+		if w.Retry {
+			return nil, nil
 		}
+		res := &messages.Result{N: in.N, Call: in.Call, Output: w.Output, By: "person"}
+		if w.Error != "" {
+			res.Error = messages.Errorf(messages.Tool, in.Tool.Name, "%s", w.Error)
+		}
+		return t.record(ctx, in.Tool, res)
+	case <-t.scope.rt.drained:
+		return nil, t.scope.proceed()
+	case <-ctx.Done():
+		return nil, ended(ctx, t.path)
 	}
 }
 
@@ -199,8 +246,31 @@ func (t *turn) verify(ctx context.Context, tl tool.Tool, in *messages.Intent) (o
 
 // resolve hands over a person's word.
 func (t *turn) resolve(r messages.Resolve) {
-	select {
-	case t.words <- r:
-	default:
+	if r.Step != t.ask.Step {
+		return
 	}
+	select {
+	case t.words.on(r.N, r.Call) <- r:
+	default: // a second word on the same call
+	}
+}
+
+// words are what people have said of a turn's tool calls.
+type words struct {
+	mu sync.Mutex
+	by map[[2]int]chan messages.Resolve
+}
+
+// on is where a person's word on one call comes.
+func (w *words) on(n, call int) chan messages.Resolve {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = map[[2]int]chan messages.Resolve{}
+	}
+	at := [2]int{n, call}
+	if w.by[at] == nil {
+		w.by[at] = make(chan messages.Resolve, 1)
+	}
+	return w.by[at]
 }

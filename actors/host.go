@@ -3,7 +3,7 @@ package actors
 import (
 	"context"
 	"encoding/json"
-	"runtime/debug"
+	"sync"
 
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
@@ -21,7 +21,6 @@ type host struct {
 	plan    Plan
 	asks    asks
 	stops   []func()
-	ctx     *supervisor.Context
 }
 
 // address is where replies to the host's asks go, and its journal writer.
@@ -39,7 +38,6 @@ func (h *host) has(member string) bool {
 // open spawns the members, and their tools, and has their addresses served. It
 // runs in the actor's turn.
 func (h *host) open(c *supervisor.Context) error {
-	h.ctx = c
 	if err := h.serve(h.address(), c.Self()); err != nil {
 		return err
 	}
@@ -48,7 +46,7 @@ func (h *host) open(c *supervisor.Context) error {
 		Policy: supervisor.Policy{Spent: supervisor.DoQuarantine},
 	}
 	for _, m := range h.members {
-		if a, ok := m.(Agent); ok {
+		if a, ok := value(m).(Agent); ok {
 			for _, t := range a.Tools {
 				tools.Children = append(tools.Children, toolSpec(a.Name, t))
 			}
@@ -60,7 +58,10 @@ func (h *host) open(c *supervisor.Context) error {
 		}
 	}
 	for _, m := range h.members {
-		spec := h.spec(m, c.Path()+"/"+toolsName)
+		spec, err := memberSpec(h.scope, join(h.path, m.MemberName()), m, c.Path()+"/"+toolsName)
+		if err != nil {
+			return err
+		}
 		ref, err := c.Spawn(spec)
 		if err != nil {
 			return err
@@ -72,23 +73,20 @@ func (h *host) open(c *supervisor.Context) error {
 	return nil
 }
 
-// spec describes the actor of a member.
-func (h *host) spec(m Member, tools string) supervisor.Spec {
-	path := join(h.path, m.MemberName())
-	switch m := m.(type) {
+// memberSpec describes the actor of a member; tools is the path of the
+// supervisor of its tools.
+func memberSpec(s *scope, path string, m Member, tools string) (supervisor.Spec, error) {
+	switch m := value(m).(type) {
 	case Team:
 		return supervisor.Spec{Name: m.Name, Kind: "team", Policy: m.Policy, New: func() (supervisor.Actor, error) {
-			return newTeamActor(h.scope, path, m), nil
-		}}
+			return newTeamActor(s, path, m), nil
+		}}, nil
 	case Agent:
 		return supervisor.Spec{Name: m.Name, Kind: "agent", Restart: m.Restart, New: func() (supervisor.Actor, error) {
-			return newAgentActor(h.scope, path, m, h.address(), tools), nil
-		}}
-	default:
-		return supervisor.Spec{Name: m.MemberName(), New: func() (supervisor.Actor, error) {
-			return nil, messages.Errorf(messages.Invalid, path, "a member of type %T cannot be run: use actors.Agent or actors.Team", m)
-		}}
+			return &agentActor{scope: s, path: path, agent: &m, tools: tools}, nil
+		}}, nil
 	}
+	return supervisor.Spec{}, noMember(m)
 }
 
 // serve has messages to an address delivered to an actor, whichever incarnation
@@ -110,29 +108,25 @@ func (h *host) close() {
 
 // changed reacts to what became of a member: what it was asked is asked again,
 // or answered with its failure.
-func (h *host) changed(change supervisor.ChildChange) {
+func (h *host) changed(c *supervisor.Context, change supervisor.ChildChange) {
+	if change.Name == toolsName {
+		return // whoever called one has had its error
+	}
 	member := join(h.path, change.Name)
 	switch change.Kind {
-	case messages.ActorRestarted, messages.ActorResumed:
-		if ref, ok := h.ctx.Child(change.Name); ok && change.Kind == messages.ActorResumed {
+	case messages.ActorFailed:
+		step, _ := h.scope.working.LoadAndDelete(member)
+		if key, ok := step.(string); ok {
+			h.asks.crashed(member, key, change.Failure)
+		}
+	case messages.ActorResumed:
+		if ref, ok := c.Child(change.Name); ok {
 			ref.Tell(turnLost{})
 		}
+		h.sendAgain(c, member)
+	case messages.ActorRestarted:
 		h.scope.restarts.Add(1)
-		failure := change.Failure
-		if failure == nil {
-			failure = messages.Errorf(messages.Crashed, member, "restarted")
-		}
-		again := h.asks.crashed(member, failure)
-		if len(again) > 0 {
-			h.ctx.Go("ask again", func(ctx context.Context) any {
-				for _, a := range again {
-					if err := h.scope.send(ctx, member, &a); err != nil {
-						h.asks.fail(member, messages.AsError(err, messages.Unavailable, member))
-					}
-				}
-				return nil
-			})
-		}
+		h.sendAgain(c, member)
 	case messages.ActorQuarantined, messages.ActorStopped:
 		failure := change.Failure
 		if failure == nil {
@@ -142,41 +136,78 @@ func (h *host) changed(change supervisor.ChildChange) {
 	}
 }
 
-// perform walks the plan once. Its panic is its error: walked again, it would
-// only panic again.
-func (h *host) perform(ctx context.Context, prompt string, said []messages.Said, format json.RawMessage, prefix string) (ans messages.Answer, err error) {
-	defer recovered(&err, h.scope.run, "the plan")
-	ans, err = h.plan.Run(ctx, &Stage{host: h, prompt: prompt, said: said, format: format, prefix: prefix})
-	if err == nil {
-		err = h.scope.log.passed(h.address(), prefix)
+// sendAgain gives a member's new incarnation what it was asked.
+func (h *host) sendAgain(c *supervisor.Context, member string) {
+	again := h.asks.again(member)
+	if len(again) == 0 {
+		return
 	}
-	if err == nil && ctx.Err() != nil {
-		err = ended(ctx, h.scope.run)
-	}
-	return ans, err
-}
-
-// recovered turns a panic of code that is not ours into its error.
-func recovered(err *error, source, what string) {
-	if r := recover(); r != nil {
-		e := messages.Errorf(messages.Crashed, source, "%s panicked: %v", what, r)
-		e.Stack = string(debug.Stack())
-		*err = e
-	}
-}
-
-// ended says why a context has ended: its cause if that is classed.
-func ended(ctx context.Context, source string) error {
-	cause := context.Cause(ctx)
-	switch messages.ClassOf(cause) {
-	case messages.Timeout:
-		return messages.Errorf(messages.Timeout, source, "the deadline has passed: %w", cause)
-	case messages.Canceled:
-		if cause == context.Canceled { // its actor is going down
-			return messages.Errorf(messages.Stopping, source, "stopped before it was done: the run can be resumed")
+	c.Go("ask again", func(ctx context.Context) any {
+		for _, a := range again {
+			if err := h.scope.send(ctx, member, &a); err != nil {
+				h.asks.each(member, a.Step, func(o *openAsk) { o.fail(messages.AsError(err, messages.Unavailable, member)) })
+			}
 		}
-	case "":
-		return messages.Errorf(messages.Canceled, source, "%w", cause)
+		return nil
+	})
+}
+
+// perform walks the plan once. Its panic is its error: walked again, it would
+// only panic again. cut says that the walk was interrupted, and that its error
+// is not the plan's outcome.
+func (h *host) perform(ctx context.Context, prompt string, said []messages.Said, format json.RawMessage, prefix string) (ans messages.Answer, cut bool, err error) {
+	w := &walk{ctx: ctx}
+	func() {
+		defer recovered(&err, h.scope.run, "the plan")
+		ans, err = h.plan.Run(ctx, &Stage{host: h, walk: w, prompt: prompt, said: said, format: format, prefix: prefix})
+	}()
+	switch cause := w.interrupted(); {
+	case cause != nil: // also where the plan has swallowed it
+		err = cause
+	case ctx.Err() != nil:
+		err = ended(ctx, h.scope.run)
+	case err == nil:
+		err = h.scope.log.passed(h.address(), prefix)
+	default:
+		return messages.Answer{}, false, err
 	}
-	return cause
+	if err != nil {
+		return messages.Answer{}, interrupted(err), err
+	}
+	return ans, false, nil
+}
+
+// walk is one walk of a plan over its journal.
+type walk struct {
+	ctx context.Context
+
+	mu  sync.Mutex
+	cut error // the first interruption
+}
+
+// note remembers an interruption, whatever the plan makes of it.
+func (w *walk) note(err error) error {
+	if interrupted(err) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.cut == nil {
+			w.cut = err
+		}
+	}
+	return err
+}
+
+func (w *walk) interrupted() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cut
+}
+
+// ended says why a context of the plan has ended: the walk's own, or one that
+// the plan has made of it.
+func (w *walk) ended(ctx context.Context, source string) error {
+	if w.ctx.Err() != nil {
+		return ended(w.ctx, source)
+	}
+	return messages.AsError(context.Cause(ctx), messages.Canceled, source)
 }

@@ -1,9 +1,10 @@
 package actors
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type runLog struct {
 	steps  map[place][]messages.Body
 	begun  *messages.Begun
 	last   messages.Body // Done or Failed, nil while the run goes on
-	voided []place       // failed answers that no plan has built on
+	failed []place       // failed answers that no plan has built on
 	usage  messages.Usage
 	done   int // model replies and tool results
 	read   int // of which were read
@@ -32,10 +33,32 @@ type runLog struct {
 // place is where a record belongs.
 type place struct{ writer, step string }
 
-// openLog takes every writer over and then reads what is there: nobody else's
-// record can come in after.
-func openLog(ctx context.Context, j Journal, run string, writers []string, claim messages.Claim) (*runLog, error) {
-	l := &runLog{run: run, writers: map[string]Writer{}, steps: map[place][]messages.Body{}, unseen: map[place]bool{}}
+// openLog opens the journal of a task's run. A run that has ended is only read.
+// Any other is taken over, writer by writer, and then read: nobody else's record
+// can come in after. A run of that id that has another task is refused, and its
+// owner not disturbed.
+func openLog(ctx context.Context, j Journal, task messages.Task, writers []string, claim messages.Claim) (*runLog, error) {
+	l, err := readLog(ctx, j, task)
+	if err != nil || l.last != nil {
+		return l, err
+	}
+	claims, err := claimAll(ctx, j, task.ID, writers, claim)
+	if err != nil {
+		return nil, err
+	}
+	if l, err = readLog(ctx, j, task); err != nil {
+		return nil, err
+	}
+	l.writers = claims
+	if l.begun == nil {
+		return l, l.append(ctx, messages.PlanWriter, "", &messages.Begun{Task: task})
+	}
+	return l, nil
+}
+
+// claimAll takes the writers over.
+func claimAll(ctx context.Context, j Journal, run string, writers []string, claim messages.Claim) (map[string]Writer, error) {
+	claims := make(map[string]Writer, len(writers))
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -51,14 +74,17 @@ func openLog(ctx context.Context, j Journal, run string, writers []string, claim
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			l.writers[name] = w
+			claims[name] = w
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	records, err := j.Read(ctx, run)
+	return claims, g.Wait()
+}
+
+// readLog reads a run. It can be appended to once it has writers.
+func readLog(ctx context.Context, j Journal, task messages.Task) (*runLog, error) {
+	l := &runLog{run: task.ID, steps: map[place][]messages.Body{}, unseen: map[place]bool{}}
+	records, err := j.Read(ctx, task.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +95,11 @@ func openLog(ctx context.Context, j Journal, run string, writers []string, claim
 		}
 	}
 	l.read = l.done
+	if l.begun != nil {
+		if was := l.begun.Task; was.Prompt != task.Prompt || was.Team != task.Team {
+			return nil, otherTask(task.ID, was)
+		}
+	}
 	return l, nil
 }
 
@@ -98,13 +129,10 @@ func (l *runLog) add(writer, step string, body messages.Body) {
 			again.Task.Deadline = time.Time{}
 			l.begun = &again
 		}
-		for _, v := range l.voided {
-			l.steps[v] = slices.DeleteFunc(l.steps[v], func(b messages.Body) bool {
-				_, is := b.(*messages.Answered)
-				return is
-			})
+		for _, p := range l.failed {
+			l.steps[p] = voided(l.steps[p])
 		}
-		l.voided = nil
+		l.failed = nil
 		return
 	case *messages.Modeled:
 		l.usage = l.usage.Add(b.Usage)
@@ -113,13 +141,40 @@ func (l *runLog) add(writer, step string, body messages.Body) {
 		l.done++
 	case *messages.Answered:
 		if b.Reply.Error != nil {
-			l.voided = append(l.voided, at)
+			l.failed = append(l.failed, at)
 		}
 	}
-	if isPlanStep(body) {
-		l.voided = nil
+	if isPlanStep(body) && len(l.failed) > 0 {
+		// The plan went on: from what failed before in the same branch, or in one
+		// that had to end first.
+		branch := step[:strings.LastIndexByte(step, '.')+1]
+		l.failed = slices.DeleteFunc(l.failed, func(p place) bool { return strings.HasPrefix(p.step, branch) })
 	}
 	l.steps[at] = append(l.steps[at], body)
+}
+
+// voided is what is left of a failed turn that is to be tried again: its answer
+// goes, and so do the final replies of the model that could not be used.
+func voided(turn []messages.Body) []messages.Body {
+	var kept []messages.Body
+	useful := -1 // the last model reply that called tools
+	for _, b := range turn {
+		if m, ok := b.(*messages.Modeled); ok && len(m.Message.ToolCalls) > 0 {
+			useful = max(useful, m.N)
+		}
+	}
+	for _, b := range turn {
+		switch b := b.(type) {
+		case *messages.Answered:
+			continue
+		case *messages.Modeled:
+			if b.N > useful {
+				continue
+			}
+		}
+		kept = append(kept, b)
+	}
+	return kept
 }
 
 // append makes a record durable, and then part of the log.
@@ -177,8 +232,15 @@ func (l *runLog) passed(writer, prefix string) error {
 	if len(missed) == 0 {
 		return nil
 	}
-	slices.Sort(missed)
-	return messages.Errorf(messages.Diverged, l.run, "%w: step %s is in the journal, and the plan ended without it", ErrDiverged, missed[0])
+	slices.SortFunc(missed, compareSteps)
+	return interruption{messages.Errorf(messages.Diverged, l.run, "%w: step %s is in the journal, and the plan ended without it", ErrDiverged, missed[0])}
+}
+
+// compareSteps orders step keys as a plan passes them: 2 before 10.
+func compareSteps(a, b string) int {
+	return slices.CompareFunc(strings.Split(a, "."), strings.Split(b, "."), func(x, y string) int {
+		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+	})
 }
 
 // counts returns the steps there are, those that were read, and the usage.
@@ -187,8 +249,3 @@ func (l *runLog) counts() (steps, read int, usage messages.Usage) {
 	defer l.mu.Unlock()
 	return l.done, l.read, l.usage
 }
-
-// ErrDiverged: a plan does not match what its journal recorded, because the
-// plan, or the team's definition, has changed since. The error names the first
-// step that differs; the run is left as it was.
-var ErrDiverged = errors.New("the plan has changed since the run began")

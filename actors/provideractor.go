@@ -24,15 +24,22 @@ type providerState struct {
 // providerActor owns one model client. A restart makes a new client behind the
 // same queue and breaker.
 type providerActor struct {
-	state *providerState
-	model provider.Model
+	state  *providerState
+	client *client
+	model  provider.Model // the client behind the stack
 }
+
+// client is one incarnation's.
+type client struct{ provider.Model }
 
 type (
 	// lease asks for the model to call.
 	lease struct{}
-	// clientCrashed reports a panic in the client.
-	clientCrashed struct{ err *messages.Error }
+	// clientCrashed reports a panic in the client of one incarnation.
+	clientCrashed struct {
+		of  *client
+		err *messages.Error
+	}
 )
 
 func (p *providerActor) Receive(c *supervisor.Context, msg any) error {
@@ -40,7 +47,9 @@ func (p *providerActor) Receive(c *supervisor.Context, msg any) error {
 	case lease:
 		c.Reply(p.model)
 	case clientCrashed:
-		return m.err
+		if m.of == p.client { // calls of a client that was replaced crash too
+			return m.err
+		}
 	}
 	return nil
 }
@@ -79,14 +88,19 @@ func (rt *Runtime) spawnProvider(ctx context.Context, ref string) (*providerStat
 		return nil, err
 	}
 	st := &providerState{ref: ref, stack: stack}
+	// Not under the caller's context: it could end with the actor there, and
+	// nobody knowing.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spawnWait)
+	defer cancel()
 	st.actor, err = rt.sys.Spawn(ctx, rt.providers, supervisor.Spec{
 		Name: strings.ReplaceAll(ref, "/", ":"), Kind: "provider",
 		New: func() (supervisor.Actor, error) {
-			client, err := rt.cfg.Models.Model(ref)
+			m, err := rt.cfg.Models.Model(ref)
 			if err != nil {
 				return nil, err
 			}
-			return &providerActor{st, stack.Wrap(guarded(client, st))}, nil
+			mine := &client{m}
+			return &providerActor{st, mine, stack.Wrap(guarded(mine, st))}, nil
 		},
 	})
 	return st, err
@@ -94,7 +108,7 @@ func (rt *Runtime) spawnProvider(ctx context.Context, ref string) (*providerStat
 
 // guarded turns a panic of the client into an error of the call, and reports it
 // to the provider's actor, which then makes a new client.
-func guarded(m provider.Model, st *providerState) provider.Model {
+func guarded(m *client, st *providerState) provider.Model {
 	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
 		return func(yield func(provider.Chunk, error) bool) {
 			inside := true // not in the consumer's code
@@ -105,7 +119,7 @@ func guarded(m provider.Model, st *providerState) provider.Model {
 				if r := recover(); r != nil {
 					e := messages.Errorf(messages.Crashed, st.ref, "the client panicked: %v", r)
 					e.Stack = string(debug.Stack())
-					st.actor.Tell(clientCrashed{e})
+					st.actor.Tell(clientCrashed{m, e})
 					inside = false
 					down := messages.Errorf(messages.Unavailable, "", "%w", e)
 					down.Stack = e.Stack
@@ -159,8 +173,8 @@ func (rt *Runtime) lease(ctx context.Context, ref string) (provider.Model, error
 // provider returns the state of a reference's actor, which is spawned when it is
 // first needed.
 func (rt *Runtime) provider(ctx context.Context, ref string) (*providerState, error) {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
+	rt.making.Lock()
+	defer rt.making.Unlock()
 	if st, ok := rt.states[ref]; ok {
 		return st, nil
 	}

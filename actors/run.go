@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/covey-run/covey/messages"
@@ -13,6 +14,7 @@ type Run struct {
 	// ID is the run's, and its task's.
 	ID string
 
+	task messages.Task
 	ref  supervisor.Ref
 	done chan struct{}
 	once sync.Once
@@ -42,6 +44,29 @@ func (r *Run) Wait(ctx context.Context) (messages.Answer, error) {
 	}
 }
 
+func (r *Run) over() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// is returns an error unless the run has that task.
+func (r *Run) is(t messages.Task) error {
+	if r.task.Prompt == t.Prompt && r.task.Team == t.Team {
+		return nil
+	}
+	return otherTask(r.ID, r.task)
+}
+
+// otherTask refuses a task under the id of a run that has another.
+func otherTask(run string, was messages.Task) error {
+	return messages.Errorf(messages.Invalid, run,
+		"a run of this id is there with another task (team %q, %q): use another id", was.Team, head(was.Prompt))
+}
+
 func (r *Run) finish(ended bool, a messages.Answer, err error) {
 	r.once.Do(func() {
 		r.ended, r.answer, r.err = ended, a, err
@@ -54,9 +79,9 @@ type runActor struct {
 	host
 	run    *Run
 	task   messages.Task
-	member Member
 	claim  messages.Claim
 	cancel context.CancelCauseFunc
+	told   bool // whoever waits has been told
 }
 
 type (
@@ -82,13 +107,9 @@ func (rt *Runtime) runSpec(run *Run, task messages.Task, m Member, claim message
 	if t, ok := m.(Team); ok {
 		spec.Policy = t.Policy
 	}
-	if s := spec.Policy.Spent; s == "" || s == supervisor.DoEscalate {
-		// Above a run there is nobody who could do better: the member is put
-		// aside, and the plan, that asked it, gets its failure.
-		spec.Policy.Spent = supervisor.DoQuarantine
-	}
+	spec.Policy = atTop(spec.Policy)
 	spec.New = func() (supervisor.Actor, error) {
-		r := &runActor{run: run, task: task, member: m, claim: claim}
+		r := &runActor{run: run, task: task, claim: claim}
 		r.host = host{scope: &scope{rt: rt, run: task.ID, task: task}}
 		switch m := m.(type) {
 		case Team:
@@ -101,6 +122,22 @@ func (rt *Runtime) runSpec(run *Run, task messages.Task, m Member, claim message
 	return spec
 }
 
+// atTop is the policy of a run's own team. Above a run there is nobody who could
+// do better: where it would escalate, the member is put aside, and the plan, that
+// asked it, gets its failure.
+func atTop(p supervisor.Policy) supervisor.Policy {
+	if p.Spent == "" || p.Spent == supervisor.DoEscalate {
+		p.Spent = supervisor.DoQuarantine
+	}
+	p.OnClass = maps.Clone(p.OnClass)
+	for c, d := range p.OnClass {
+		if d == supervisor.DoEscalate {
+			p.OnClass[c] = supervisor.DoQuarantine
+		}
+	}
+	return p
+}
+
 // alone is the plan of a single agent.
 var alone = PlanFunc(func(ctx context.Context, s *Stage) (messages.Answer, error) {
 	return s.Conclude(ctx, s.Members()[0], s.Prompt())
@@ -108,16 +145,17 @@ var alone = PlanFunc(func(ctx context.Context, s *Stage) (messages.Answer, error
 
 func (r *runActor) Start(c *supervisor.Context) error {
 	r.scope.top = c.Self()
+	if r.task.Submitted.IsZero() {
+		r.task.Submitted = c.Now().UTC().Round(0)
+	}
+	task := r.task
 	c.Go("taking the run over", func(ctx context.Context) any {
 		writers := []string{messages.PlanWriter}
 		for _, m := range r.members {
+			m = value(m)
 			writers = append(writers, writersOf(m, m.MemberName())...)
 		}
-		log, err := openLog(ctx, r.scope.rt.journal, r.task.ID, writers, r.claim)
-		if err == nil && log.begun == nil {
-			r.task.Submitted = c.Now().UTC()
-			err = log.append(ctx, messages.PlanWriter, "", &messages.Begun{Task: r.task})
-		}
+		log, err := openLog(ctx, r.scope.rt.journal, task, writers, r.claim)
 		return &opened{log, err}
 	})
 	return nil
@@ -131,8 +169,8 @@ func (r *runActor) Stop(*supervisor.Context) {
 	r.run.finish(false, messages.Answer{}, messages.Errorf(messages.Stopping, r.task.ID, "stopped before it was done: the run can be resumed"))
 }
 
-func (r *runActor) ChildChanged(_ *supervisor.Context, change supervisor.ChildChange) {
-	r.changed(change)
+func (r *runActor) ChildChanged(c *supervisor.Context, change supervisor.ChildChange) {
+	r.changed(c, change)
 }
 
 func (r *runActor) Report() messages.Status {
@@ -173,12 +211,9 @@ func (r *runActor) opened(c *supervisor.Context, m *opened) error {
 	}
 	log := m.log
 	r.scope.log = log
-	if begun := log.begun.Task; begun.Prompt != r.task.Prompt || begun.Team != r.task.Team {
-		r.end(c, &over{err: messages.Errorf(messages.Invalid, r.task.ID,
-			"a run of this id is there with another task (team %q, %q): use another id", begun.Team, head(begun.Prompt))})
-		return nil
+	if log.begun != nil {
+		r.task = log.begun.Task
 	}
-	r.task = log.begun.Task
 	r.scope.task = r.task
 	steps, read, _ := log.counts()
 	r.scope.emit(messages.Event{Kind: messages.RunStarted, Path: c.Path(), Name: r.task.Team, Text: head(r.task.Prompt), Count: steps})
@@ -189,7 +224,11 @@ func (r *runActor) opened(c *supervisor.Context, m *opened) error {
 		r.end(c, &over{ended: true, answer: a})
 		return nil
 	case *messages.Failed:
-		r.end(c, &over{ended: true, err: last.Error})
+		err := last.Error
+		if err == nil {
+			err = messages.Errorf(messages.Crashed, r.task.ID, "failed without an error")
+		}
+		r.end(c, &over{ended: true, err: err})
 		return nil
 	}
 	if err := r.open(c); err != nil {
@@ -208,31 +247,31 @@ func (r *runActor) work(ctx context.Context) *over {
 		ctx, cancel = context.WithDeadline(ctx, d)
 		defer cancel()
 	}
-	ans, err := r.perform(ctx, r.task.Prompt, nil, r.task.Format, "")
-	if err != nil && ctx.Err() != nil {
-		err = ended(ctx, r.task.ID)
+	ans, cut, err := r.perform(ctx, r.task.Prompt, nil, r.task.Format, "")
+	if cut {
+		return &over{err: plainOf(err, r.task.ID)} // as it was, for whoever takes it up
 	}
 	steps, read, usage := r.scope.log.counts()
 	ans.Run, ans.Usage, ans.Steps, ans.Journal, ans.Restarts = r.task.ID, usage, steps, read, int(r.scope.restarts.Load())
 	var last messages.Body = &messages.Done{Answer: ans}
 	if err != nil {
-		switch messages.ClassOf(err) {
-		case messages.Stopping, messages.Fenced, messages.Diverged:
-			return &over{err: err} // as it was, for whoever takes it up
-		}
-		e := messages.AsError(err, messages.Crashed, r.task.ID)
+		e := failureOf(err, r.task.ID)
 		last, ans, err = &messages.Failed{Error: e}, messages.Answer{}, e
 	}
 	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
 	defer cancel()
 	if lost := r.scope.append(keep, messages.PlanWriter, "", last); lost != nil {
-		return &over{err: lost}
+		return &over{err: plainOf(lost, r.task.ID)}
 	}
 	return &over{ended: true, answer: ans, err: err}
 }
 
 // end tells whoever waits, and stops the run's actors.
 func (r *runActor) end(c *supervisor.Context, o *over) {
+	if r.told {
+		return
+	}
+	r.told = true
 	ev := messages.Event{Kind: messages.RunEnded, Path: c.Path(), Name: r.task.Team, Text: head(o.answer.Text)}
 	if !o.ended {
 		ev.Kind = messages.RunSuspended

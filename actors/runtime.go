@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/covey-run/covey/actors/provider"
@@ -34,16 +33,27 @@ type Runtime struct {
 
 	providers supervisor.Ref
 	runs      supervisor.Ref
-	draining  atomic.Bool
+	drain     sync.Once
+	drained   chan struct{} // closed once no new step may begin
 
-	mu     sync.Mutex
-	states map[string]*providerState
-	live   map[string]*Run
+	// The locks are taken in this order. An actor's turn takes mu alone, and
+	// nothing waits while it is held.
+	starting sync.Mutex // one Start at a time
+	making   sync.Mutex // guards states
+	states   map[string]*providerState
+	mu       sync.Mutex // guards live
+	live     map[string]*Run
 }
+
+// spawnWait bounds the wait for a supervisor to spawn an actor.
+const spawnWait = 10 * time.Second
 
 // NewRuntime puts the runtime's own supervisors into the tree.
 func NewRuntime(ctx context.Context, sys *supervisor.System, j Journal, b Bus, cfg RuntimeConfig) (*Runtime, error) {
-	rt := &Runtime{sys: sys, journal: j, bus: b, cfg: cfg, states: map[string]*providerState{}, live: map[string]*Run{}}
+	rt := &Runtime{
+		sys: sys, journal: j, bus: b, cfg: cfg, drained: make(chan struct{}),
+		states: map[string]*providerState{}, live: map[string]*Run{},
+	}
 	var err error
 	quarantine := supervisor.Policy{Spent: supervisor.DoQuarantine}
 	if rt.providers, err = sys.Spawn(ctx, supervisor.Ref{}, supervisor.Spec{Name: "providers", Kind: "supervisor", Policy: quarantine}); err != nil {
@@ -62,87 +72,153 @@ type runsActor struct{ rt *Runtime }
 func (*runsActor) Receive(*supervisor.Context, any) error { return nil }
 
 func (a *runsActor) ChildChanged(_ *supervisor.Context, change supervisor.ChildChange) {
-	if change.Kind != messages.ActorFailed {
-		return
-	}
 	a.rt.mu.Lock()
+	defer a.rt.mu.Unlock()
 	run := a.rt.live[change.Name]
-	a.rt.mu.Unlock()
-	if run != nil {
+	switch {
+	case run == nil:
+	case change.Kind == messages.ActorFailed:
 		run.finish(false, messages.Answer{}, change.Failure)
+	case change.Kind == messages.ActorStopped && run.over():
+		delete(a.rt.live, change.Name)
 	}
 }
 
 func (*runsActor) Report() messages.Status { return messages.Status{State: messages.Running} }
 
 // Start takes a run over, or begins it, and returns at once. A run that is on
-// this node already is returned as it is. The member must be the one that the
-// task's team names. ack is the subject that answers the task's delivery, ""
-// for none.
+// this node already is returned as it is; with another task under its id it is an
+// error of class invalid. The member must be the one that the task's team names.
+// ack is the subject that answers the task's delivery, "" for none.
 func (rt *Runtime) Start(ctx context.Context, task messages.Task, m Member, ack string) (*Run, error) {
+	if m = value(m); m == nil {
+		return nil, noMember(nil)
+	}
 	if err := m.Check(); err != nil {
 		return nil, err
 	}
 	if err := messages.CheckName("task: id", task.ID); err != nil {
 		return nil, err
 	}
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	if r, ok := rt.live[task.ID]; ok {
-		return r, nil
-	}
-	if rt.draining.Load() {
-		return nil, messages.Errorf(messages.Stopping, rt.cfg.Node, "the node is stopping and takes no run")
-	}
-	run := &Run{ID: task.ID, done: make(chan struct{})}
-	ref, err := rt.sys.Spawn(ctx, rt.runs, rt.runSpec(run, task, m, messages.Claim{Node: rt.cfg.Node, Ack: ack}))
-	if err != nil {
+	if _, err := schemaOf(task.Format); err != nil {
 		return nil, err
 	}
-	run.ref = ref
+	rt.starting.Lock()
+	defer rt.starting.Unlock()
+	if err := rt.proceed(); err != nil {
+		return nil, messages.Errorf(messages.Stopping, rt.cfg.Node, "the node is stopping and takes no run")
+	}
+	rt.mu.Lock()
+	old := rt.live[task.ID]
+	rt.mu.Unlock()
+	// Not under the caller's context: see spawnProvider.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spawnWait)
+	defer cancel()
+	if old != nil {
+		if !old.over() {
+			return old, old.is(task)
+		}
+		// Its actors are on their way down, and have its name until then.
+		if err := rt.sys.StopActor(ctx, old.ref); err != nil && messages.ClassOf(err) != messages.Unavailable {
+			return nil, err
+		}
+	}
+	run := &Run{ID: task.ID, task: task, done: make(chan struct{}), ref: rt.sys.At(rt.runs.Path() + "/" + task.ID)}
+	rt.mu.Lock()
 	rt.live[task.ID] = run
-	go func() {
-		<-run.done
+	rt.mu.Unlock()
+	if _, err := rt.sys.Spawn(ctx, rt.runs, rt.runSpec(run, task, m, messages.Claim{Node: rt.cfg.Node, Ack: ack})); err != nil {
+		run.finish(false, messages.Answer{}, err)
 		rt.mu.Lock()
 		delete(rt.live, task.ID)
 		rt.mu.Unlock()
-	}()
+		return nil, err
+	}
 	return run, nil
 }
 
-// Runs are the ids of the runs on this node, sorted.
-func (rt *Runtime) Runs() []string {
+// running are the runs that have not come to an end.
+func (rt *Runtime) running() (runs []*Run) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	return slices.Sorted(maps.Keys(rt.live))
+	for _, id := range slices.Sorted(maps.Keys(rt.live)) {
+		if r := rt.live[id]; !r.over() {
+			runs = append(runs, r)
+		}
+	}
+	return runs
 }
 
-// Drain begins no new step, and waits for the steps under way. When ctx ends
-// first they are cut off, and the error, of class timeout, names their runs.
-// Either way every run is left resumable.
+// Runs are the ids of the runs on this node, sorted.
+func (rt *Runtime) Runs() (ids []string) {
+	for _, r := range rt.running() {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+// Drain begins no new step, and waits for the steps under way; what only waits
+// (for a provider, a timer, a person) ends at once. When ctx ends first they are
+// cut off, and the error, of class timeout, names their runs and what each was
+// doing. Either way every run is left resumable.
 func (rt *Runtime) Drain(ctx context.Context) error {
-	rt.draining.Store(true)
-	rt.mu.Lock()
-	runs := slices.Collect(maps.Values(rt.live))
-	rt.mu.Unlock()
+	rt.drain.Do(func() { close(rt.drained) })
+	rt.starting.Lock() // whoever was let in is in live after this
+	runs := rt.running()
+	rt.starting.Unlock()
 	var late []string
 	for _, r := range runs {
 		select {
 		case <-r.done:
+			continue
+		default:
+		}
+		select {
+		case <-r.done:
 		case <-ctx.Done():
+			late = append(late, r.ID+rt.doing(r))
 			r.ref.Tell(&abort{messages.Errorf(messages.Stopping, r.ID, "the node has stopped: the run can be resumed")})
-			late = append(late, r.ID)
 		}
 	}
 	if len(late) > 0 {
-		slices.Sort(late)
 		return messages.Errorf(messages.Timeout, rt.cfg.Node, "cut off, to be resumed: %s", strings.Join(late, ", "))
 	}
 	return nil
 }
 
-// sleep waits for d by the system's clock.
-func (rt *Runtime) sleep(ctx context.Context, d time.Duration) error {
+// doing says what the members of a run are at.
+func (rt *Runtime) doing(r *Run) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	var at []string
+	var look func(n messages.TreeNode, path string)
+	look = func(n messages.TreeNode, path string) {
+		if n.Kind == "agent" && n.Step != "" {
+			at = append(at, path+": "+n.Step)
+		}
+		for _, c := range n.Children {
+			look(c, join(path, c.Name))
+		}
+	}
+	look(rt.sys.TreeOf(ctx, r.ref, supervisor.TreeOptions{Wait: 100 * time.Millisecond}), "")
+	if len(at) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(at, "; ") + ")"
+}
+
+// proceed returns an interruption once no new step may begin.
+func (rt *Runtime) proceed() error {
+	select {
+	case <-rt.drained:
+		return interruption{messages.Errorf(messages.Stopping, rt.cfg.Node, "the node is stopping: the run can be resumed")}
+	default:
+		return nil
+	}
+}
+
+// pause waits for d by the system's clock. A drain interrupts it.
+func (rt *Runtime) pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
@@ -151,6 +227,8 @@ func (rt *Runtime) sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-t.Chan():
 		return nil
+	case <-rt.drained:
+		return rt.proceed()
 	case <-ctx.Done():
 		return ended(ctx, "")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ type scope struct {
 	log      *runLog
 	top      supervisor.Ref // the run's actor
 	restarts atomic.Int64
+	working  sync.Map // member's path → the step that it works on
+	flights  flights
 }
 
 // append writes a record; a lost claim ends the run at once.
@@ -26,17 +29,13 @@ func (s *scope) append(ctx context.Context, writer, step string, body messages.B
 	err := s.log.append(ctx, writer, step, body)
 	if messages.ClassOf(err) == messages.Fenced {
 		s.top.Tell(&abort{err})
+		return interruption{err}
 	}
 	return err
 }
 
-// proceed returns an error of class stopping once no new step may begin.
-func (s *scope) proceed() error {
-	if s.rt.draining.Load() {
-		return messages.Errorf(messages.Stopping, s.run, "the node is stopping: the run can be resumed")
-	}
-	return nil
-}
+// proceed returns an interruption once no new step may begin.
+func (s *scope) proceed() error { return s.rt.proceed() }
 
 // emit fills in the run and the time.
 func (s *scope) emit(ev messages.Event) {
@@ -53,16 +52,59 @@ func (s *scope) send(ctx context.Context, member string, body messages.Body) err
 	backoff := supervisor.Backoff{Initial: time.Millisecond, Max: time.Second}
 	for n := 1; ; n++ {
 		err := s.rt.bus.Send(ctx, s.run, member, e)
-		if err == nil {
+		switch c := messages.ClassOf(err); {
+		case err == nil:
 			return nil
-		}
-		if c := messages.ClassOf(err); c != messages.Unavailable && c != messages.Timeout || ctx.Err() != nil {
+		case ctx.Err() != nil:
+			return ended(ctx, member)
+		case c != messages.Unavailable && c != messages.Timeout:
 			return err
 		}
-		if err := s.rt.sleep(ctx, backoff.Wait(n, nil)); err != nil {
+		if err := s.rt.pause(ctx, backoff.Wait(n, nil)); err != nil {
 			return err
 		}
 	}
+}
+
+// answer records a reply and sends it to whoever asked. cut says that the work
+// was interrupted: then it is sent, so that whoever asked can end too, and not
+// recorded.
+func (s *scope) answer(ctx context.Context, a messages.Ask, r messages.Reply, cut bool) error {
+	if !cut && find[messages.Answered](s.log, r.From, a.Step, nil) == nil {
+		if err := s.append(ctx, r.From, a.Step, &messages.Answered{Reply: r}); err != nil {
+			return err
+		}
+	}
+	return s.send(ctx, a.From, &r)
+}
+
+// replyOf makes a reply of what a turn or a walk came to.
+func replyOf(from, step string, ans messages.Answer, err error) messages.Reply {
+	r := messages.Reply{Step: step, From: from}
+	if err != nil {
+		r.Error = failureOf(err, from)
+	} else {
+		r.Answer = &ans
+	}
+	return r
+}
+
+// failureOf is an error as it is recorded: in the words of the outermost that
+// wraps it, and with everything that the classed one within knows.
+func failureOf(err error, source string) *messages.Error {
+	err = plainOf(err, source)
+	e := messages.AsError(err, messages.Crashed, source)
+	if text := err.Error(); text != e.Error() {
+		wrapped := *e
+		wrapped.Source, wrapped.Message = source, text
+		e = &wrapped
+	}
+	if e.Class == "" {
+		unclassed := *e
+		unclassed.Class = messages.Crashed
+		e = &unclassed
+	}
+	return e
 }
 
 // writersOf lists the journal's writers of a member that sits at path: its own
@@ -74,6 +116,7 @@ func writersOf(m Member, path string) []string {
 	}
 	ws := []string{path, join(path, messages.PlanWriter)}
 	for _, m := range t.Members {
+		m = value(m)
 		ws = append(ws, writersOf(m, join(path, m.MemberName()))...)
 	}
 	return ws
@@ -86,8 +129,11 @@ func join(parts ...string) string {
 
 // head is the beginning of a text, on one line, for events.
 func head(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
 	const most = 200
+	if len(text) > 16*most { // what follows is not looked at
+		text = strings.ToValidUTF8(text[:16*most], "")
+	}
+	text = strings.Join(strings.Fields(text), " ")
 	if r := []rune(text); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}

@@ -1,10 +1,10 @@
 package actors
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"strconv"
 	"sync"
 	"time"
@@ -18,8 +18,13 @@ import (
 // place in the plan. What it comes to is journalled before the plan sees it, and
 // when the run is walked again it is answered from the journal. A stage is used
 // by one goroutine; [Stage.Parallel] gives each branch one of its own.
+//
+// A step that was interrupted (the node stops, another node owns the run, the
+// plan has diverged) fails with class stopping, fenced or diverged. Whatever the
+// plan makes of that does not count: the run is left as it was.
 type Stage struct {
 	host   *host
+	walk   *walk
 	prompt string
 	format json.RawMessage
 	said   []messages.Said
@@ -56,7 +61,9 @@ func (s *Stage) next() string {
 // Ask asks a member and waits for its answer. discussion is what the member
 // shall know was said before. A member that crashes is restarted and goes on
 // where it was; Ask fails when the member cannot answer, with the class of its
-// failure, and with class invalid when there is no such member.
+// failure, and with class invalid when there is no such member. A ctx that the
+// plan itself ends gives the step up in this walk alone: to bound a turn, use
+// [Agent.Timeout], which is journalled.
 func (s *Stage) Ask(ctx context.Context, member, prompt string, discussion ...messages.Said) (messages.Answer, error) {
 	return s.ask(ctx, messages.Ask{To: member, Prompt: prompt, Discussion: discussion})
 }
@@ -73,71 +80,118 @@ func (s *Stage) ask(ctx context.Context, a messages.Ask) (messages.Answer, error
 		return messages.Answer{}, messages.Errorf(messages.Invalid, h.path, "no member %q: the members are %v", a.To, s.Members())
 	}
 	a.Step, a.From, a.To = s.next(), h.address(), join(h.path, a.To)
-	if err := step(ctx, s, a.Step, &messages.Asked{Ask: a}); err != nil {
+	if _, err := step(ctx, s, a.Step, &messages.Asked{Ask: a}); err != nil {
 		return messages.Answer{}, err
 	}
 	if rec := find[messages.Answered](h.scope.log, a.To, a.Step, nil); rec != nil {
 		h.scope.emit(messages.Event{Kind: messages.StepFromRecord, Step: a.Step, Name: a.To, Text: "answer"})
-		return settle(rec.Reply)
+		return s.settle(rec.Reply)
 	}
 	if err := h.scope.proceed(); err != nil {
-		return messages.Answer{}, err
+		return messages.Answer{}, s.walk.note(err)
 	}
 	h.scope.emit(messages.Event{Kind: messages.AskSent, Step: a.Step, Name: a.To, Text: head(a.Prompt)})
 	reply, err := h.asks.put(ctx, h.scope, a)
-	if err != nil {
-		return messages.Answer{}, err
+	if ctx.Err() != nil && err != nil {
+		return messages.Answer{}, s.walk.ended(ctx, h.scope.run)
 	}
-	ans, err := settle(reply)
+	if err != nil {
+		return messages.Answer{}, s.walk.note(err)
+	}
+	ans, err := s.settle(reply)
 	ev := messages.Event{Kind: messages.AskAnswered, Step: a.Step, Name: a.To, Text: head(ans.Text)}
 	if err != nil {
-		ev.Error, ev.Class = reply.Error, reply.Error.Class
+		ev.Error = messages.AsError(err, messages.Crashed, a.To)
+		ev.Class = ev.Error.Class
+	}
+	if err != nil && !interrupted(err) && find[messages.Answered](h.scope.log, a.To, a.Step, nil) == nil {
+		// The member could not say so itself: it crashed too often, or is no more.
+		if err := s.append(a.To, a.Step, &messages.Answered{Reply: reply}); err != nil {
+			return messages.Answer{}, err
+		}
 	}
 	h.scope.emit(ev)
 	return ans, err
 }
 
-func settle(r messages.Reply) (messages.Answer, error) {
-	if r.Error != nil {
+// settle is what a reply is to the plan.
+func (s *Stage) settle(r messages.Reply) (messages.Answer, error) {
+	switch {
+	case r.Error != nil && r.Error.Class == messages.Diverged:
+		return messages.Answer{}, s.walk.note(interruption{divergence{r.Error}})
+	case r.Error != nil && interrupts(r.Error.Class):
+		return messages.Answer{}, s.walk.note(interruption{r.Error})
+	case r.Error != nil:
 		return messages.Answer{}, r.Error
+	case r.Answer == nil:
+		return messages.Answer{}, messages.Errorf(messages.Invalid, r.From, "its reply to step %s holds neither an answer nor an error", r.Step)
 	}
 	return *r.Answer, nil
 }
 
+// append writes a record within the walk: a context that the plan ends itself
+// never leaves open whether the record is there.
+func (s *Stage) append(writer, key string, rec messages.Body) error {
+	err := s.host.scope.append(s.walk.ctx, writer, key, rec)
+	if err != nil && s.walk.ctx.Err() != nil {
+		err = ended(s.walk.ctx, s.host.scope.run)
+	}
+	return s.walk.note(err)
+}
+
 // step records what the plan does at a step or, when the step is recorded,
-// checks that it is the same, and gives the record back in want.
-func step[T any](ctx context.Context, s *Stage, key string, want *T) error {
+// checks that it is the same, and gives the record back in want. fresh says that
+// it was not recorded before.
+func step[T any](ctx context.Context, s *Stage, key string, want *T) (fresh bool, err error) {
 	log, writer := s.host.scope.log, s.host.address()
 	switch was := log.at(writer, key).(type) {
 	case nil:
-		if err := s.host.scope.proceed(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return false, s.walk.ended(ctx, s.host.scope.run)
 		}
-		return s.host.scope.append(ctx, writer, key, want)
+		if err := s.host.scope.proceed(); err != nil {
+			return false, s.walk.note(err)
+		}
+		return true, s.append(writer, key, want)
 	case *T:
-		if asked, ok := any(want).(*messages.Asked); ok && !sameAsk(asked.Ask, any(was).(*messages.Asked).Ask) {
-			return diverged(s, key, asked, any(was))
+		if !same(want, was) {
+			return false, diverged(s, key, want, was)
 		}
 		*want = *was
-		return nil
+		return false, nil
 	default:
-		return diverged(s, key, want, was)
+		return false, diverged(s, key, want, was)
 	}
 }
 
-func sameAsk(a, b messages.Ask) bool {
-	return a.To == b.To && a.Prompt == b.Prompt && string(a.Format) == string(b.Format) &&
-		(len(a.Discussion) == 0 && len(b.Discussion) == 0 || reflect.DeepEqual(a.Discussion, b.Discussion))
+// same reports whether what the plan does is what its journal says. It compares
+// as the wire does: the journal's copy has no white space in a schema, and no
+// text that is not UTF-8.
+func same(want, was any) bool {
+	switch was.(type) {
+	case *messages.Asked, *messages.Spoken:
+		a, err := json.Marshal(want)
+		b, err2 := json.Marshal(was)
+		return err == nil && err2 == nil && bytes.Equal(a, b)
+	}
+	return true
 }
 
 func diverged(s *Stage, key string, want, was any) error {
-	return messages.Errorf(messages.Diverged, s.host.scope.run, "%w: step %s is %s in the journal, and %s in the plan",
-		ErrDiverged, key, describe(was), describe(want))
+	return s.walk.note(interruption{messages.Errorf(messages.Diverged, s.host.scope.run, "%w: step %s is %s in the journal, and %s in the plan",
+		ErrDiverged, key, describe(was), describe(want))})
 }
 
 func describe(rec any) string {
-	if a, ok := rec.(*messages.Asked); ok {
-		return fmt.Sprintf("an ask to %s (%q)", a.Ask.To, head(a.Ask.Prompt))
+	switch r := rec.(type) {
+	case *messages.Asked:
+		return fmt.Sprintf("an ask to %s (%q)", r.Ask.To, head(r.Ask.Prompt))
+	case *messages.Spoken:
+		return fmt.Sprintf("said by %s (%q)", r.Said.From, head(r.Said.Text))
+	case *messages.Decided:
+		return fmt.Sprintf("decided (%q)", r.Name)
+	case *messages.Timer:
+		return "a wait"
 	}
 	return messages.KindOf(rec)
 }
@@ -146,34 +200,40 @@ func describe(rec any) string {
 // that whoever listens in hears it.
 func (s *Stage) Say(ctx context.Context, from, text string) error {
 	rec := &messages.Spoken{Said: messages.Said{From: from, Text: text}}
-	if err := step(ctx, s, s.next(), rec); err != nil {
-		return err
+	key := s.next()
+	fresh, err := step(ctx, s, key, rec)
+	if err == nil && fresh {
+		s.host.scope.emit(messages.Event{Kind: messages.SaidEvent, Step: key, Name: from, Text: head(text)})
 	}
-	s.host.scope.emit(messages.Event{Kind: messages.SaidEvent, Name: from, Text: head(text)})
-	return nil
+	return err
 }
 
 // Wait waits for d, counted from when the step was first reached: a run that is
 // resumed later waits for what is left.
 func (s *Stage) Wait(ctx context.Context, d time.Duration) error {
-	clock := s.host.scope.rt.sys.Clock()
-	rec := &messages.Timer{Until: clock.Now().Add(d)}
-	if err := step(ctx, s, s.next(), rec); err != nil {
+	rt := s.host.scope.rt
+	rec := &messages.Timer{Until: rt.sys.Clock().Now().Add(d).UTC()}
+	if _, err := step(ctx, s, s.next(), rec); err != nil {
 		return err
 	}
-	return s.host.scope.rt.sleep(ctx, rec.Until.Sub(clock.Now()))
+	err := rt.pause(ctx, rec.Until.Sub(rt.sys.Clock().Now()))
+	if err != nil && ctx.Err() != nil {
+		return s.walk.ended(ctx, s.host.scope.run)
+	}
+	return s.walk.note(err)
 }
 
 // Now is the time when the step was first reached.
 func (s *Stage) Now(ctx context.Context) (time.Time, error) {
 	return Once(ctx, s, "now", func(context.Context) (time.Time, error) {
-		return s.host.scope.rt.sys.Clock().Now().UTC(), nil
+		return s.host.scope.rt.sys.Clock().Now().UTC().Round(0), nil
 	})
 }
 
 // Once computes a value that the plan may not compute twice: a clock, a die, a
 // lookup. It is called again only if a crash came before its value was recorded.
-// T must survive JSON. An error is not recorded.
+// T must survive JSON: what the plan sees is what came back from there, in the
+// first walk too. An error is not recorded.
 func Once[T any](ctx context.Context, s *Stage, name string, compute func(ctx context.Context) (T, error)) (T, error) {
 	var v T
 	key := s.next()
@@ -181,24 +241,27 @@ func Once[T any](ctx context.Context, s *Stage, name string, compute func(ctx co
 	rec := log.at(writer, key)
 	if rec == nil {
 		if err := s.host.scope.proceed(); err != nil {
+			return v, s.walk.note(err)
+		}
+		first, err := compute(ctx)
+		if err != nil {
 			return v, err
 		}
-		var err error
-		if v, err = compute(ctx); err != nil {
-			return v, err
-		}
-		b, err := json.Marshal(v)
+		b, err := json.Marshal(first)
 		if err != nil {
 			return v, messages.Errorf(messages.Invalid, s.host.scope.run, "once %q: %w", name, err)
 		}
-		return v, s.host.scope.append(ctx, writer, key, &messages.Decided{Name: name, Value: b})
+		if err := json.Unmarshal(b, &v); err != nil {
+			return v, messages.Errorf(messages.Invalid, s.host.scope.run, "once %q: a %T does not survive JSON: %w", name, v, err)
+		}
+		return v, s.append(writer, key, &messages.Decided{Name: name, Value: b})
 	}
 	d, ok := rec.(*messages.Decided)
 	if !ok || d.Name != name {
 		return v, diverged(s, key, &messages.Decided{Name: name}, rec)
 	}
 	if err := json.Unmarshal(d.Value, &v); err != nil {
-		return v, messages.Errorf(messages.Diverged, s.host.scope.run, "%w: step %s holds %s, which is no %T", ErrDiverged, key, d.Value, v)
+		return v, s.walk.note(interruption{messages.Errorf(messages.Diverged, s.host.scope.run, "%w: step %s holds %s, which is no %T", ErrDiverged, key, d.Value, v)})
 	}
 	return v, nil
 }
@@ -210,7 +273,10 @@ func (s *Stage) Parallel(ctx context.Context, branches ...func(ctx context.Conte
 	key := s.next()
 	g, ctx := errgroup.WithContext(ctx)
 	for i, branch := range branches {
-		sub := &Stage{host: s.host, prompt: s.prompt, format: s.format, said: s.said, prefix: key + "." + strconv.Itoa(i+1) + "."}
+		sub := &Stage{
+			host: s.host, walk: s.walk, prompt: s.prompt, format: s.format, said: s.said,
+			prefix: key + "." + strconv.Itoa(i+1) + ".",
+		}
 		g.Go(func() (err error) {
 			defer recovered(&err, s.host.scope.run, "a branch of the plan")
 			return branch(ctx, sub)

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/covey-run/covey/actors/tool"
@@ -41,12 +40,6 @@ type toolActor struct {
 	calls map[*toolCall]*underWay
 }
 
-// toolCall asks for one call. The answer is a string.
-type toolCall struct {
-	args json.RawMessage
-	key  string
-}
-
 type underWay struct {
 	asker supervisor.Asker
 	late  func() // cancels the overrun
@@ -55,8 +48,7 @@ type underWay struct {
 type (
 	toolDone struct {
 		call  *toolCall
-		out   string
-		err   error
+		end   toolEnd
 		crash *messages.Error
 	}
 	overrun struct{ call *toolCall }
@@ -65,6 +57,9 @@ type (
 func (a *toolActor) Receive(c *supervisor.Context, msg any) error {
 	switch m := msg.(type) {
 	case *toolCall:
+		if !m.take() { // it waited for a restart, and nobody waits for it
+			return nil
+		}
 		timeout := timeoutOf(a.tool)
 		a.calls[m] = &underWay{c.Asker(), c.After(timeout+toolGrace, overrun{m})}
 		c.Go("a call", func(ctx context.Context) any {
@@ -73,25 +68,18 @@ func (a *toolActor) Receive(c *supervisor.Context, msg any) error {
 			return a.do(ctx, m)
 		})
 	case *toolDone:
-		u := a.calls[m.call]
-		if u == nil {
-			return nil
-		}
-		u.late()
-		delete(a.calls, m.call)
-		switch {
-		case m.crash != nil:
-			u.asker.Fail(m.crash)
-			return m.crash
-		case m.err != nil:
-			u.asker.Fail(m.err)
-		default:
-			u.asker.Answer(m.out)
+		if u := a.calls[m.call]; u != nil {
+			u.late()
+			delete(a.calls, m.call)
+			u.asker.Answer(&m.end)
+			if m.crash != nil {
+				return m.crash
+			}
 		}
 	case overrun:
 		if u := a.calls[m.call]; u != nil {
 			err := messages.Errorf(messages.Crashed, c.Path(), "did not end within %s after its timeout of %s", toolGrace, timeoutOf(a.tool))
-			u.asker.Fail(err)
+			u.asker.Answer(&toolEnd{err: err})
 			delete(a.calls, m.call)
 			return err
 		}
@@ -102,28 +90,21 @@ func (a *toolActor) Receive(c *supervisor.Context, msg any) error {
 // do makes the call; a panic is told apart from an error.
 func (a *toolActor) do(ctx context.Context, m *toolCall) *toolDone {
 	done := &toolDone{call: m}
-	var crash error
+	var crash, err error
 	func() {
 		defer recovered(&crash, a.tool.Name, "the tool")
-		done.out, done.err = a.tool.Call(ctx, m.args)
+		done.end.out, err = a.tool.Call(ctx, m.tool.Arguments)
 	}()
 	switch {
 	case crash != nil:
 		done.crash = messages.AsError(crash, messages.Crashed, a.tool.Name)
-	case done.err != nil && ctx.Err() == context.DeadlineExceeded:
-		done.err = messages.Errorf(messages.Tool, a.tool.Name, "took longer than its timeout of %s: %w", timeoutOf(a.tool), done.err)
-	case done.err != nil:
-		done.err = messages.AsError(done.err, messages.Tool, a.tool.Name)
+		done.end = toolEnd{err: done.crash}
+	case err != nil && ctx.Err() == context.DeadlineExceeded:
+		done.end.err = messages.Errorf(messages.Tool, a.tool.Name, "took longer than its timeout of %s: %w", timeoutOf(a.tool), err)
+	case err != nil:
+		done.end.err = messages.AsError(err, messages.Tool, a.tool.Name)
 	}
 	return done
-}
-
-// Stop answers whoever still waits.
-func (a *toolActor) Stop(c *supervisor.Context) {
-	for _, u := range a.calls {
-		u.late()
-		u.asker.Fail(messages.Errorf(messages.Crashed, c.Path(), "the tool went down while it was called"))
-	}
 }
 
 func (a *toolActor) Report() messages.Status {

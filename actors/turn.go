@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -28,49 +29,62 @@ const (
 // Everything it does is recorded first, so that a turn which is run again goes
 // on where the last one was.
 type turn struct {
-	scope  *scope
-	path   string
-	agent  Agent
-	tools  string
-	ask    messages.Ask
-	status status
-	words  chan messages.Resolve // a person's
-	parks  int
-	parked time.Duration
-	usage  messages.Usage
-	last   *messages.Modeled
+	*turning
+	scope   *scope
+	path    string
+	agent   *Agent
+	tools   string
+	status  atomic.Pointer[messages.Status] // for the live tree
+	settled atomic.Bool                     // somebody answers, or has answered
+	late    func()                          // calls tooLong off
+	words   words
+	parks   int
+	parked  time.Duration
+	usage   messages.Usage
 }
 
-func newTurn(a *agentActor, ask messages.Ask) *turn {
-	return &turn{scope: a.scope, path: a.path, agent: a.agent, tools: a.tools, ask: ask, words: make(chan messages.Resolve, 1)}
+func newTurn(a *agentActor, now *turning) *turn {
+	return &turn{turning: now, scope: a.scope, path: a.path, agent: a.agent, tools: a.tools, late: func() {}}
 }
 
 // run works the ask out, records the reply and sends it.
 func (t *turn) run(ctx context.Context) error {
-	var reply messages.Reply
 	if rec := find[messages.Answered](t.scope.log, t.path, t.ask.Step, nil); rec != nil {
-		reply = rec.Reply
-	} else {
-		bound := ctx
-		if t.agent.Timeout > 0 {
-			var cancel context.CancelFunc
-			bound, cancel = context.WithTimeoutCause(ctx, t.agent.Timeout,
-				messages.Errorf(messages.Budget, t.path, "the turn took longer than its timeout of %s", t.agent.Timeout))
-			defer cancel()
-		}
-		ans, err := t.work(bound)
-		if err != nil && bound.Err() != nil {
-			err = ended(bound, t.path)
-		}
-		reply = replyOf(t.path, t.ask.Step, ans, err)
+		return t.scope.answer(ctx, t.ask, rec.Reply, false)
 	}
-	return t.scope.answer(ctx, t.path, t.ask, reply)
+	bound := ctx
+	if t.agent.Timeout > 0 {
+		var cancel context.CancelFunc
+		bound, cancel = context.WithTimeoutCause(ctx, t.agent.Timeout, t.overtime())
+		defer cancel()
+	}
+	ans, err := t.work(bound)
+	if err != nil && bound.Err() != nil {
+		err = ended(bound, t.path)
+	}
+	if !t.settled.CompareAndSwap(false, true) {
+		return nil // it was answered for
+	}
+	return t.scope.answer(ctx, t.ask, replyOf(t.path, t.ask.Step, ans, err), interrupted(err))
+}
+
+func (t *turn) overtime() *messages.Error {
+	return messages.Errorf(messages.Budget, t.path, "the turn took longer than its timeout of %s", t.agent.Timeout)
+}
+
+// giveUp answers for a turn whose time is up and that does not end.
+func (t *turn) giveUp(ctx context.Context) error {
+	return t.scope.answer(ctx, t.ask, replyOf(t.path, t.ask.Step, messages.Answer{}, t.overtime()), false)
 }
 
 func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 	steps := t.agent.MaxSteps
 	if steps == 0 {
 		steps = defaultMaxSteps
+	}
+	format, err := schemaOf(t.ask.Format)
+	if err != nil {
+		return messages.Answer{}, err
 	}
 	talk := t.opening()
 	repairs := 0
@@ -79,7 +93,7 @@ func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 		if err != nil {
 			return messages.Answer{}, err
 		}
-		t.last, t.usage = rec, t.usage.Add(rec.Usage)
+		t.usage = t.usage.Add(rec.Usage)
 		talk = append(talk, rec.Message)
 		if calls := rec.Message.ToolCalls; len(calls) > 0 {
 			results, err := t.callTools(ctx, n, calls)
@@ -90,7 +104,7 @@ func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 			continue
 		}
 		text := strings.TrimSpace(rec.Message.Content)
-		bad := t.judge(ctx, text)
+		bad := t.judge(ctx, format, text)
 		if bad == nil {
 			return messages.Answer{Run: t.scope.run, By: t.path, Text: text, Usage: t.usage, Model: rec.Model, Stop: rec.Stop}, nil
 		}
@@ -133,12 +147,12 @@ func prompt(said []messages.Said, question string) string {
 }
 
 // judge says what is wrong with a final answer; nil if it can be used.
-func (t *turn) judge(ctx context.Context, text string) error {
+func (t *turn) judge(ctx context.Context, format *jsonschema.Resolved, text string) error {
 	if text == "" {
 		return messages.Errorf(messages.Malformed, "", "it is empty")
 	}
-	if len(t.ask.Format) > 0 {
-		if err := fits(t.ask.Format, text); err != nil {
+	if format != nil {
+		if err := fits(format, text); err != nil {
 			return err
 		}
 	}
@@ -148,16 +162,24 @@ func (t *turn) judge(ctx context.Context, text string) error {
 	return nil
 }
 
-// fits checks a text against a JSON schema.
-func fits(format json.RawMessage, text string) error {
+// schemaOf reads a format; nil for none.
+func schemaOf(format json.RawMessage) (*jsonschema.Resolved, error) {
+	if len(format) == 0 {
+		return nil, nil
+	}
 	var s jsonschema.Schema
 	if err := json.Unmarshal(format, &s); err != nil {
-		return messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
+		return nil, messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
 	}
 	r, err := s.Resolve(nil)
 	if err != nil {
-		return messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
+		return nil, messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
 	}
+	return r, nil
+}
+
+// fits checks a text against a JSON schema.
+func fits(r *jsonschema.Resolved, text string) error {
 	var v any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		return messages.Errorf(messages.Malformed, "", "it is not JSON: %w", err)
@@ -184,9 +206,7 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 		case err == nil:
 			rec := &messages.Modeled{N: n, Model: reply.Model, Message: reply.Message, Usage: reply.Usage, Stop: reply.Stop}
 			rec.Usage.Calls = 1
-			keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
-			defer cancel()
-			if err := t.scope.append(keep, t.path, t.ask.Step, rec); err != nil {
+			if err := t.keep(ctx, rec); err != nil {
 				return nil, err
 			}
 			usage := rec.Usage
@@ -203,6 +223,13 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 			}
 		}
 	}
+}
+
+// keep journals what was paid for, or has happened, of a turn that is over too.
+func (t *turn) keep(ctx context.Context, rec messages.Body) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
+	defer cancel()
+	return t.scope.append(ctx, t.path, t.ask.Step, rec)
 }
 
 // call asks the provider, and lets listeners see the chunks.
@@ -259,7 +286,7 @@ func (t *turn) park(ctx context.Context, err error) error {
 	until := clock.Now().Add(wait)
 	t.say(messages.Parked, fmt.Sprintf("step %s: waits for %s", t.ask.Step, t.agent.Model), until)
 	t.emit(messages.Event{Kind: messages.TurnParked, Name: t.agent.Model, Class: c, Error: e, Wait: wait, Until: until})
-	return t.scope.rt.sleep(ctx, wait)
+	return t.scope.rt.pause(ctx, wait)
 }
 
 // trim drops the older half of a conversation: of its turns, or, where there is

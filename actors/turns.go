@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/covey-run/covey/messages"
 )
@@ -9,12 +10,18 @@ import (
 // turns are the asks of a member that takes one at a time. Its actor owns it.
 type turns struct {
 	waiting []messages.Ask
-	now     *messages.Ask
+	now     *turning
+}
+
+// turning is the work on one ask.
+type turning struct {
+	ask  messages.Ask
+	over atomic.Bool // its goroutine has ended, with a result or without
 }
 
 // add queues an ask, once.
 func (t *turns) add(a messages.Ask) {
-	if t.now != nil && t.now.Step == a.Step {
+	if t.now != nil && t.now.ask.Step == a.Step {
 		return
 	}
 	for _, w := range t.waiting {
@@ -26,21 +33,30 @@ func (t *turns) add(a messages.Ask) {
 }
 
 // start takes the next ask if none is worked on.
-func (t *turns) start() (messages.Ask, bool) {
+func (t *turns) start() *turning {
 	if t.now != nil || len(t.waiting) == 0 {
-		return messages.Ask{}, false
+		return nil
 	}
-	a := t.waiting[0]
+	t.now = &turning{ask: t.waiting[0]}
 	t.waiting = t.waiting[1:]
 	if len(t.waiting) == 0 {
 		t.waiting = nil
 	}
-	t.now = &a
-	return a, true
+	return t.now
 }
 
-func (t *turns) finish(a messages.Ask) {
-	if t.now != nil && t.now.Step == a.Step {
+// finish ends the present turn, if it is that one.
+func (t *turns) finish(of *turning) bool {
+	if t.now != of {
+		return false
+	}
+	t.now = nil
+	return true
+}
+
+// lost ends a turn whose goroutine has crashed.
+func (t *turns) lost() {
+	if t.now != nil && t.now.over.Load() {
 		t.now = nil
 	}
 }
@@ -49,7 +65,7 @@ func (t *turns) status(verb string) messages.Status {
 	if t.now == nil {
 		return messages.Status{State: messages.Idle}
 	}
-	s := messages.Status{State: messages.Running, Step: fmt.Sprintf("%s step %s", verb, t.now.Step)}
+	s := messages.Status{State: messages.Running, Step: fmt.Sprintf("%s step %s", verb, t.now.ask.Step)}
 	if n := len(t.waiting); n > 0 {
 		s.Detail = map[string]string{"waiting": fmt.Sprint(n)}
 	}

@@ -80,18 +80,13 @@ func (c Class) Retryable() bool { return c == Transient || c == Throttled || c =
 func (c Class) Error() string { return string(c) }
 
 // ClassOf returns the class of err: that of the outermost [Error] or Class in
-// its tree; canceled or timeout for the context errors; "" for nil and for an
-// error that carries no class.
+// its tree, the first of several side by side; canceled or timeout for the
+// context errors; "" for nil and for an error that carries no class.
 func ClassOf(err error) Class {
 	if err == nil {
 		return ""
 	}
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Class
-	}
-	var c Class
-	if errors.As(err, &c) {
+	if c, ok := classIn(err); ok {
 		return c
 	}
 	switch {
@@ -101,4 +96,28 @@ func ClassOf(err error) Class {
 		return Timeout
 	}
 	return ""
+}
+
+// classIn walks the tree of err as errors.Is does.
+func classIn(err error) (Class, bool) {
+	switch e := err.(type) {
+	case nil:
+		return "", false
+	case *Error:
+		if e != nil {
+			return e.Class, true
+		}
+		return "", false
+	case Class:
+		return e, true
+	case interface{ Unwrap() error }:
+		return classIn(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if c, ok := classIn(err); ok {
+				return c, true
+			}
+		}
+	}
+	return "", false
 }

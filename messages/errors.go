@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,23 +37,34 @@ type Error struct {
 	cause error
 }
 
-// Errorf makes an *Error; %w wraps a cause as fmt.Errorf does.
+// Errorf makes an *Error; %w wraps a cause, or several, as fmt.Errorf does.
 func Errorf(c Class, source, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Class: c, Source: source, Message: err.Error(), cause: errors.Unwrap(err)}
+	e := &Error{Class: c, Source: source, Message: err.Error(), cause: errors.Unwrap(err)}
+	if _, several := err.(interface{ Unwrap() []error }); several {
+		e.cause = err
+	}
+	return e
 }
 
-// AsError returns err as an *Error: the one in its tree if it carries one, else
-// a new one of class c that wraps err. nil gives nil.
+// AsError returns err as an *Error: the one in its tree that gives it its class,
+// else a new one that wraps err, of its class or, if it has none, of class c.
+// nil gives nil.
 func AsError(err error, c Class, source string) *Error {
 	if err == nil {
 		return nil
 	}
+	own := ClassOf(err)
 	var e *Error
 	if errors.As(err, &e) {
-		return e
+		if e == nil { // a nil *Error in an error: its text cannot be asked for
+			return &Error{Class: c, Source: source, Message: "failed with a nil *Error"}
+		}
+		if e.Class == own {
+			return e
+		}
 	}
-	if own := ClassOf(err); own != "" {
+	if own != "" {
 		c = own
 	}
 	return &Error{Class: c, Source: source, Message: err.Error(), cause: err}
@@ -123,7 +135,8 @@ func (e *Error) UnmarshalJSON(b []byte) error {
 	}
 	*e = Error{
 		Class: w.Class, Source: w.Source, Message: w.Message, Status: w.Status, RetryAfter: w.RetryAfter,
-		Until: w.Until, Stack: w.Stack, Attempts: w.Attempts, Others: w.Others,
+		Until: w.Until, Stack: w.Stack, Attempts: w.Attempts,
+		Others: slices.DeleteFunc(w.Others, func(o *Error) bool { return o == nil }),
 	}
 	return nil
 }

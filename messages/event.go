@@ -52,7 +52,8 @@ type Event struct {
 	Kind EventKind `json:"kind"`
 	Time time.Time `json:"time"`
 	Node string    `json:"node,omitempty"`
-	// Path is the actor's path in the supervision tree.
+	// Path is the actor's path in the supervision tree; in an event of a turn,
+	// the member's path within its run ("press/historian").
 	Path string `json:"path,omitempty"`
 	Run  string `json:"run,omitempty"`
 	Step string `json:"step,omitempty"`

@@ -49,9 +49,11 @@ func ParseRunSubject(subject string) (run, writer string, err error) {
 	for _, root := range []string{SubjectRuns, SubjectClaims} {
 		if rest, ok := strings.CutPrefix(subject, root+"."); ok {
 			run, writer, ok = strings.Cut(rest, ".")
-			writer = strings.ReplaceAll(writer, ".", "/")
-			if ok && name.MatchString(run) && writer != "" {
-				return run, writer, nil
+			for part := range strings.SplitSeq(writer, ".") {
+				ok = ok && name.MatchString(part)
+			}
+			if ok && name.MatchString(run) {
+				return run, strings.ReplaceAll(writer, ".", "/"), nil
 			}
 		}
 	}

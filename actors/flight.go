@@ -1,0 +1,86 @@
+package actors
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/covey-run/covey/messages"
+	"github.com/covey-run/covey/supervisor"
+)
+
+// flights are the tool calls of a run that are under way, by idempotency key. A
+// call outlives the turn that began it: an agent that is restarted in the
+// meantime waits for the call that is in the air, and does not ask for another.
+type flights struct {
+	mu  sync.Mutex
+	all map[string]*flight
+}
+
+// flight is one tool call.
+type flight struct {
+	call *toolCall
+	done chan struct{}
+	// Valid once done is closed:
+	end *toolEnd
+	err error // why the tool's actor gave no end
+}
+
+// toolEnd is what a tool came back with.
+type toolEnd struct {
+	out string
+	err *messages.Error
+}
+
+// toolCall asks a tool's actor for one call. The answer is a *toolEnd.
+type toolCall struct {
+	tool  *messages.ToolCall
+	key   string
+	state atomic.Int32
+}
+
+const (
+	callWaits int32 = iota
+	callTaken
+	callWithdrawn
+)
+
+// take begins the call; false if nobody wants it any more.
+func (c *toolCall) take() bool { return c.state.CompareAndSwap(callWaits, callTaken) }
+
+// withdraw reports whether the call was not begun, and now never will be.
+func (c *toolCall) withdraw() bool {
+	return c.state.CompareAndSwap(callWaits, callWithdrawn) || c.state.Load() == callWithdrawn
+}
+
+func (fs *flights) find(key string) *flight {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.all[key]
+}
+
+// land forgets a call, once its result is recorded or it is known to be lost.
+func (fs *flights) land(key string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	delete(fs.all, key)
+}
+
+// start has the tool's actor make a call. within bounds the wait for it.
+func (fs *flights) start(to supervisor.Ref, in *messages.Intent, within time.Duration) *flight {
+	f := &flight{call: &toolCall{tool: &in.Tool, key: in.Key}, done: make(chan struct{})}
+	fs.mu.Lock()
+	if fs.all == nil {
+		fs.all = map[string]*flight{}
+	}
+	fs.all[in.Key] = f
+	fs.mu.Unlock()
+	go func() { // ends when the tool's actor answers, or stops
+		defer close(f.done)
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		f.end, f.err = supervisor.Ask[*toolEnd](ctx, to, f.call)
+	}()
+	return f
+}
