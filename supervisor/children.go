@@ -43,13 +43,28 @@ type history struct {
 // due is a restart that waits for a backoff to end. A newer one for the same
 // child takes its place.
 type due struct {
-	group []*child
-	until time.Time
-	timer clockwork.Timer
+	group   []*child
+	waiting int // of the group
+	until   time.Time
+	timer   clockwork.Timer
 }
 
-func (d *due) cancel() {
-	if d != nil && d.timer != nil {
+// join makes the child wait for d.
+func (ch *child) join(d *due) {
+	ch.leave()
+	ch.state, ch.due = messages.BackingOff, d
+	d.group = append(d.group, ch)
+	d.waiting++
+}
+
+// leave ends the child's wait; the last of a group stops its timer.
+func (ch *child) leave() {
+	d := ch.due
+	if d == nil {
+		return
+	}
+	ch.due = nil
+	if d.waiting--; d.waiting == 0 && d.timer != nil {
 		d.timer.Stop()
 	}
 }
@@ -132,8 +147,8 @@ func (s *shell) HandleFailure(_ *actor.ActorSystem, sup actor.Supervisor, pid *a
 func (s *shell) decide(sup actor.Supervisor, ch *child, f *failure) {
 	h, err := ch.history, f.err
 	d := s.kids.policy.decide(err.Class, ch.cell.spec.Restart)
-	if d == DoResume && f.escalated {
-		d = s.kids.policy.restart(ch.cell.spec.Restart) // its failed child is held: resuming would leave it so
+	if d == DoResume && f.broken {
+		d = s.kids.policy.restart(ch.cell.spec.Restart)
 	}
 	if d == DoRestart && !h.allow(s.kids.policy) {
 		d = s.kids.policy.Spent
@@ -222,9 +237,7 @@ func (s *shell) backOff(failed *child) {
 			ch.cell.box.hold()
 			ch.cell.interrupt(messages.Errorf(messages.Stopping, ch.cell.path(), "restarts because %q failed", failed.cell.spec.Name))
 		}
-		ch.due.cancel()
-		ch.state, ch.due = messages.BackingOff, d
-		d.group = append(d.group, ch)
+		ch.join(d)
 	}
 	if wait <= 0 {
 		s.restart(d)
@@ -255,10 +268,11 @@ func (s *shell) group(failed *child) []*child {
 // spawning; each then ends the old one and starts in its own time.
 func (s *shell) restart(d *due) {
 	for _, ch := range d.group {
-		if s.over || ch.due != d || ch.state != messages.BackingOff {
-			continue
+		if s.over || ch.due != d {
+			continue // a newer restart, its stop, or the supervisor's own came first
 		}
-		ch.due, ch.state = nil, messages.Running
+		ch.leave()
+		ch.state = messages.Running
 		var failure *messages.Error
 		attempt := 0
 		if ch.history != nil {
@@ -286,10 +300,8 @@ func (s *shell) stopChild(name string) {
 	if ch == nil || ch.wanted || s.over {
 		return
 	}
-	if ch.due != nil && len(ch.due.group) == 1 {
-		ch.due.cancel()
-	}
-	ch.wanted, ch.state, ch.due = true, messages.StoppingNow, nil
+	ch.leave()
+	ch.wanted, ch.state = true, messages.StoppingNow
 	ch.cell.box.close()
 	ch.cell.interrupt(nil)
 	ch.stopWatch()
@@ -319,7 +331,7 @@ func (s *shell) haltChildren() {
 	cells := make([]*cell, 0, len(s.kids.byName))
 	s.cell.extra = nil
 	for _, ch := range s.kids.ordered() {
-		ch.due.cancel()
+		ch.leave()
 		ch.stopWatch()
 		ch.cell.box.close()
 		ch.cell.interrupt(nil)
@@ -339,6 +351,7 @@ func (s *shell) terminated(pid *actor.PID) {
 		return
 	}
 	delete(s.kids.byName, ch.cell.spec.Name)
+	ch.leave()
 	ch.stopWatch()
 	var failure *messages.Error
 	if ch.state == messages.StoppingNow && ch.history != nil {
@@ -377,8 +390,8 @@ func (s *shell) release(name string) {
 	}
 	ch.cell.quarantine.Store(nil)
 	ch.history.window = nil
-	d := &due{group: []*child{ch}}
-	ch.state, ch.due = messages.BackingOff, d
+	d := &due{}
+	ch.join(d)
 	s.restart(d)
 }
 

@@ -42,8 +42,8 @@ const (
 	// DoRestart: a new incarnation, after the backoff, with the mailbox kept.
 	DoRestart Directive = "restart"
 	// DoResume: the same incarnation goes on with its next message, and its
-	// work under way goes on too. A failure that a child passed on restarts it
-	// all the same.
+	// work under way goes on too. An actor whose start failed, or that passes a
+	// child's failure on, is restarted all the same.
 	DoResume Directive = "resume"
 	// DoStop: the child stops for good.
 	DoStop Directive = "stop"

@@ -1,6 +1,7 @@
 package supervisor_test
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -267,5 +268,38 @@ func TestAPermanentActorKeepsItsMailboxOverItsStop(t *testing.T) {
 	k.clock.Advance(time.Second)
 	if err := <-got; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// There is nothing to resume in an actor whose start failed.
+func TestAFailedStartIsNeverResumed(t *testing.T) {
+	k := newKit(t, supervisor.Config{Policy: supervisor.Policy{OnClass: map[messages.Class]supervisor.Directive{messages.Tool: supervisor.DoResume}}})
+	tries := 0
+	a := k.spawn(supervisor.Ref{}, supervisor.Spec{Name: "a", New: func() (supervisor.Actor, error) {
+		if tries++; tries < 3 {
+			return nil, messages.Tool
+		}
+		return probe{}, nil
+	}})
+	for range 2 {
+		k.event(messages.ActorBackingOff, "covey/a")
+		k.clock.Advance(time.Second)
+	}
+	k.alive(a)
+	wantClass(t, k.fail(a, messages.Tool), messages.Tool)
+	k.event(messages.ActorResumed, "covey/a")
+}
+
+func TestStopNamesNobodyOnceAllHasStopped(t *testing.T) {
+	k := newKit(t, supervisor.Config{})
+	if err := k.sys.Stop(k.ctx); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(k.ctx)
+	cancel()
+	for range 100 {
+		if err := k.sys.Stop(over); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -17,6 +17,7 @@ type shell struct {
 	kids  *children // nil until the first child
 	since time.Time
 	notes []ChildChange // not yet told to inner
+	begun bool          // started, without a failure
 	over  bool          // stopping or restarting
 
 	// failing: its supervisor has not decided yet, or has decided to restart.
@@ -126,6 +127,7 @@ func (s *shell) start(ac actor.Context) {
 	}
 	c.life.Store(nil)
 	if s.guard(s.begin) {
+		s.begun = true
 		c.sys.emit(messages.Event{Kind: messages.ActorStarted, Path: c.path(), Name: c.spec.Kind})
 	}
 }
@@ -210,18 +212,18 @@ func (s *shell) guard(run func() error) (ok bool) {
 func (s *shell) fail(err *messages.Error) {
 	s.ctx.Fail(err)
 	s.failing = true
-	s.raise(err, false)
+	s.raise(err, !s.begun)
 }
 
 // failure is what an actor tells its supervisor through protoactor.
 type failure struct {
 	err        *messages.Error
 	generation uint64 // of the incarnation that failed; 0 is not known
-	escalated  bool   // a child's, passed on
+	broken     bool   // resuming would not do: it never started, or its failed child is held
 }
 
-func (s *shell) raise(err *messages.Error, escalated bool) {
-	s.ctx.ac.(actor.Supervisor).EscalateFailure(&failure{err, s.cell.generation.Load(), escalated}, nil)
+func (s *shell) raise(err *messages.Error, broken bool) {
+	s.ctx.ac.(actor.Supervisor).EscalateFailure(&failure{err, s.cell.generation.Load(), broken}, nil)
 }
 
 // crashed makes a failure of what a panic left.

@@ -163,6 +163,23 @@ func TestRestForOneKeepsTheOrderWhenAnEarlierOneFailsDuringTheBackoff(t *testing
 	wantPaths(t, f.order(messages.ActorRestarted), "covey/p/a", "covey/p/b", "covey/p/c", "covey/p/d")
 }
 
+// A failure's group is not always part of the next one's.
+func TestAReleasedChildsFailureLeavesAnEarlierBackoffAlone(t *testing.T) {
+	f := newFamily(t, supervisor.Policy{Strategy: supervisor.RestForOne, OnClass: map[messages.Class]supervisor.Directive{messages.Poison: supervisor.DoQuarantine}}, "")
+	_ = f.fail(f.b, messages.Poison)
+	f.event(messages.ActorQuarantined, "covey/p/b")
+	_ = f.panic(f.a)
+	f.event(messages.ActorBackingOff, "covey/p/d")
+	f.b.Release()
+	f.event(messages.ActorRestarted, "covey/p/b")
+	_ = f.panic(f.b)
+	f.event(messages.ActorBackingOff, "covey/p/b")
+	f.clock.Advance(time.Second)
+	for _, r := range []supervisor.Ref{f.a, f.b, f.c, f.d} {
+		f.alive(r)
+	}
+}
+
 func TestATemporarySiblingIsStoppedAndNotRestarted(t *testing.T) {
 	f := newFamily(t, supervisor.Policy{Strategy: supervisor.AllForOne}, supervisor.Temporary)
 	_ = f.panic(f.a)

@@ -159,10 +159,13 @@ func (s *System) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	var stuck []string
 	select {
 	case <-s.done:
 		return nil
+	default:
+	}
+	var stuck []string
+	select {
 	case <-s.stopped:
 	default:
 		look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 200*time.Millisecond)
