@@ -37,17 +37,17 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newClient(ctx, nc, nil, nc.Close)
+		return newClient(ctx, nc, nil, nil, nc.Close)
 	}
 	if nc, err := dial(cfg.Dir, "covey client", connEvents{}); err == nil {
-		return newClient(ctx, nc, nil, nc.Close)
+		return newClient(ctx, nc, nil, nil, nc.Close)
 	}
 	s, err := openStore(cfg)
 	if err != nil {
 		return nil, err
 	}
 	nobody := func(context.Context, string) bool { return false }
-	c, err := newClient(ctx, s.nc, nobody, s.close)
+	c, err := newClient(ctx, s.nc, nil, nobody, s.close)
 	if err != nil {
 		s.close()
 	}
@@ -67,11 +67,11 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(ctx, nc, nil, nc.Close)
+	return newClient(ctx, nc, nil, nil, nc.Close)
 }
 
-func newClient(ctx context.Context, nc *nats.Conn, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
-	j, err := openJournal(ctx, nc, journalOptions{})
+func newClient(ctx context.Context, nc *nats.Conn, away retrying, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
+	j, err := openJournal(ctx, nc, journalOptions{Retrying: away})
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func newClient(ctx context.Context, nc *nats.Conn, lives func(context.Context, s
 	if lives == nil {
 		c.lives = c.answers
 	}
-	c.queue, err = openQueue(ctx, nc, queueOptions{Shared: true, Room: 1, Deliver: func(*delivery) {}})
+	c.queue, err = openQueue(ctx, nc, queueOptions{Shared: true, Room: 1, Deliver: func(*delivery) {}, Retrying: away})
 	return c, err
 }
 

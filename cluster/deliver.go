@@ -1,0 +1,117 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/covey-run/covey/actors"
+	"github.com/covey-run/covey/messages"
+)
+
+// notTaken is for how long a task is handed back that the node cannot work on.
+const notTaken = 30 * time.Second
+
+// deliver takes a task from the queue.
+func (n *Node) deliver(d *delivery) {
+	n.work.Go(func() {
+		if n.cfg.Accept != nil && !n.cfg.Accept(d.Task) {
+			n.leaveToOthers(d)
+			return
+		}
+		run, err := n.begin(d)
+		if err != nil {
+			n.finish(d.Task.ID, result{err: err})
+			n.handBack(d, err)
+			return
+		}
+		<-run.Done()
+		answer, err := run.Result()
+		if run.Ended() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if lost := d.done(ctx); lost != nil {
+				n.warn("acknowledging a task")(lost)
+			}
+		} else {
+			n.handBack(d, err)
+		}
+		n.finish(d.Task.ID, result{ended: run.Ended(), answer: answer, err: err})
+	})
+}
+
+// begin starts the run of a delivery, with the team that its task defines or
+// that was given to the node.
+func (n *Node) begin(d *delivery) (*actors.Run, error) {
+	n.mu.Lock()
+	m := n.members[d.Task.Team]
+	n.mu.Unlock()
+	if len(d.Task.Definition) > 0 && n.cfg.Load != nil {
+		var err error
+		if m, err = n.load(d.Task); err != nil {
+			return nil, err
+		}
+	}
+	if m == nil {
+		return nil, messages.Errorf(messages.Invalid, "", "task %s: the node does not know the team %q", d.Task.ID, d.Task.Team)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return n.rt.Start(ctx, d.Task, m, d.Ack())
+}
+
+// handBack gives a task up that has not ended.
+func (n *Node) handBack(d *delivery, err error) {
+	switch messages.ClassOf(err) {
+	case messages.Fenced:
+		d.drop()
+	case messages.Stopping:
+		n.release(d, 0)
+	default:
+		n.release(d, notTaken)
+	}
+}
+
+// leaveToOthers hands back a task that is not for this node: at first for a
+// moment, since the node that it is for may be waiting, then for longer. The
+// task of a run that has ended, whose node died before it could say so, is taken
+// out of the queue.
+func (n *Node) leaveToOthers(d *delivery) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	info, err := n.client.Run(ctx, d.Task.ID)
+	if err == nil && (info.State == messages.RunDone || info.State == messages.RunFailed) {
+		if lost := d.done(ctx); lost != nil {
+			n.warn("acknowledging a task")(lost)
+		}
+		return
+	}
+	n.release(d, min(20*time.Millisecond<<min(d.Deliveries-1, 12), notTaken))
+}
+
+func (n *Node) release(d *delivery, after time.Duration) {
+	if err := d.release(after); err != nil {
+		n.warn("handing a task back")(err)
+	}
+}
+
+// finish tells every waiter of this process what became of a run.
+func (n *Node) finish(run string, r result) {
+	n.mu.Lock()
+	handles := n.handles[run]
+	delete(n.handles, run)
+	n.mu.Unlock()
+	for _, h := range handles {
+		h.finish(r)
+	}
+}
+
+// forget drops one waiter, whose task was not put in.
+func (n *Node) forget(r *Run) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.handles[r.ID] = slices.DeleteFunc(n.handles[r.ID], func(h *Run) bool { return h == r })
+	if len(n.handles[r.ID]) == 0 {
+		delete(n.handles, r.ID)
+	}
+}
