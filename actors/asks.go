@@ -22,14 +22,15 @@ type asks struct {
 type openAsk struct {
 	ask     messages.Ask
 	reply   chan messages.Reply // 1
+	settled bool                // something was put into reply
 	crashes []*messages.Error
 }
 
-// answer hands a reply over; a second one falls away.
+// answer hands a reply over; a second one falls away. asks.mu is held.
 func (o *openAsk) answer(r messages.Reply) {
-	select {
-	case o.reply <- r:
-	default:
+	if !o.settled {
+		o.settled = true
+		o.reply <- r
 	}
 }
 
@@ -106,7 +107,7 @@ func (q *asks) again(member string) (asks []messages.Ask) {
 	delete(q.down, member)
 	q.mu.Unlock()
 	q.each(member, "", func(o *openAsk) {
-		if len(o.reply) == 0 {
+		if !o.settled {
 			asks = append(asks, o.ask)
 		}
 	})
