@@ -162,14 +162,22 @@ func queued(t messages.Task) messages.RunInfo {
 	return messages.RunInfo{Run: t.ID, Team: t.Team, Prompt: t.Prompt, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted}
 }
 
+var errNotThere = errors.New("is not there")
+
 func noSuchRun(run string) error {
-	return messages.Errorf(messages.Invalid, "", "run %q is not there: `covey runs` lists those that are", run)
+	return messages.Errorf(messages.Invalid, "", "run %q %w: `covey runs` lists those that are", run, errNotThere)
 }
 
 // Records yields a run's records in order, then new ones as they come, up to
 // its last. Its one error, if any, comes last.
 func (c *Client) Records(ctx context.Context, run string) iter.Seq2[messages.Envelope, error] {
 	return c.journal.Follow(ctx, run)
+}
+
+// Read returns a run's records as they are now, in order; none for a run that
+// has not begun.
+func (c *Client) Read(ctx context.Context, run string) ([]messages.Envelope, error) {
+	return c.journal.Read(ctx, run)
 }
 
 // Task returns the task of a run, its team's definition included.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/messages"
@@ -58,7 +59,16 @@ func (n *Node) Submit(ctx context.Context, m actors.Member, task messages.Task) 
 	if err := n.Serve(ctx, m); err != nil {
 		return nil, err
 	}
-	return n.submit(ctx, task, "", fresh)
+	var info *messages.RunInfo
+	if !fresh {
+		switch i, err := n.client.Run(ctx, task.ID); {
+		case err == nil:
+			info = &i
+		case !errors.Is(err, errNotThere):
+			return nil, err
+		}
+	}
+	return n.submit(ctx, task, info, "")
 }
 
 // Resume has a run go on that was interrupted, or that failed. m is its team; nil
@@ -81,13 +91,17 @@ func (n *Node) Resume(ctx context.Context, run string, m actors.Member) (*Run, e
 	}
 	again := ""
 	info, err := n.client.Run(ctx, run)
-	if err == nil && info.State == messages.RunFailed {
+	if err != nil {
+		return nil, err
+	}
+	if info.State == messages.RunFailed {
+		info.State = messages.RunInterrupted
 		if err := n.client.write(ctx, run, messages.PlanWriter, "", &messages.Reopened{By: n.cfg.Name}); err != nil {
 			return nil, err
 		}
 		again = "/reopened-" + NewID()
 	}
-	return n.submit(ctx, task, again, false)
+	return n.submit(ctx, task, &info, again)
 }
 
 // load makes the team that a task defines.
@@ -103,22 +117,23 @@ func (n *Node) load(t messages.Task) (actors.Member, error) {
 }
 
 // submit hands the task to the queue, unless it is there, and returns the run.
-func (n *Node) submit(ctx context.Context, task messages.Task, dedup string, fresh bool) (*Run, error) {
+// info is where the run stands, nil for one that is not there yet.
+func (n *Node) submit(ctx context.Context, task messages.Task, info *messages.RunInfo, dedup string) (*Run, error) {
 	r := &Run{ID: task.ID, node: n, done: make(chan struct{})}
+	if info != nil {
+		if info.Team != task.Team || info.Prompt != task.Prompt {
+			return nil, messages.Errorf(messages.Invalid, "", "run %s is there with another task (team %q, %q): use another id", task.ID, info.Team, info.Prompt)
+		}
+		if info.State == messages.RunDone || info.State == messages.RunFailed {
+			r.finish(result{ended: true, info: info})
+			return r, nil
+		}
+	}
 	n.mu.Lock()
 	n.handles[task.ID] = append(n.handles[task.ID], r)
 	n.mu.Unlock()
 	put := true
-	if !fresh {
-		info, err := n.client.Run(ctx, task.ID)
-		if err == nil && (info.Team != task.Team || info.Prompt != task.Prompt) {
-			n.forget(r)
-			return nil, messages.Errorf(messages.Invalid, "", "run %s is there with another task (team %q, %q): use another id", task.ID, info.Team, info.Prompt)
-		}
-		if err == nil && (info.State == messages.RunDone || info.State == messages.RunFailed) {
-			n.finish(task.ID, result{ended: true, info: &info})
-			return r, nil
-		}
+	if info != nil {
 		waiting, err := n.queue.waiting(ctx)
 		if err != nil {
 			n.forget(r)
@@ -156,6 +171,7 @@ func (n *Node) await(r *Run) {
 		<-r.done
 		cancel()
 	}()
+	var res result
 	for e, err := range n.client.Records(ctx, r.ID) {
 		if err != nil {
 			r.finish(result{err: err})
@@ -163,9 +179,10 @@ func (n *Node) await(r *Run) {
 		}
 		switch b := e.Body.(type) {
 		case *messages.Done:
-			r.finish(result{ended: true, answer: b.Answer})
-		case *messages.Failed:
-			r.finish(result{ended: true, err: b.Error})
+			res = result{ended: true, answer: b.Answer}
+		case *messages.Failed: // its last record, unless it is reopened
+			res = result{ended: true, err: b.Error}
 		}
 	}
+	r.finish(res)
 }
