@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
@@ -96,7 +94,7 @@ func demo(cmd *cobra.Command) error {
 			Retry:   provider.RetryConfig{Attempts: 2, Initial: 150 * time.Millisecond},
 			Breaker: provider.BreakerConfig{Failures: 2, OpenFor: time.Second, Successes: 1},
 		}},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: silent,
 	})
 	if err != nil {
 		return err

@@ -184,34 +184,46 @@ func (s *session) with(ctx context.Context, cfg cluster.Config, begin func(conte
 	interrupted := err != nil && ctx.Err() != nil
 	if interrupted {
 		fmt.Fprintf(s.log, "interrupted: the step under way may take %s more (Ctrl-C again quits at once)\n", stopWithin)
+	} else {
+		// At once: a death while the node stops shall not take the answer along.
+		sub.Close()
+		<-shown
+		err = s.print(answer, id, err, time.Since(began))
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
 	stopErr := node.Stop(stop)
+	if !interrupted {
+		if stopErr != nil {
+			fmt.Fprintln(s.log, stopErr)
+		}
+		return err
+	}
 	sub.Close()
 	<-shown
-	switch {
-	case interrupted && id != "":
-		if messages.ClassOf(stopErr) == messages.Timeout {
-			fmt.Fprintln(s.log, "the step under way was cut off")
-		}
-		return &exit{exitInterrupted, fmt.Errorf("interrupted; go on with: %s", s.hint("resume", id))}
-	case interrupted:
+	if id == "" {
 		return &exit{exitInterrupted, errors.New("interrupted before the run began")}
+	}
+	if messages.ClassOf(stopErr) == messages.Timeout {
+		fmt.Fprintln(s.log, "the step under way was cut off")
+	}
+	return &exit{exitInterrupted, fmt.Errorf("interrupted; go on with: %s", s.hint("resume", id))}
+}
+
+// print prints the answer; without one it says what can be done.
+func (s *session) print(answer messages.Answer, id string, err error, took time.Duration) error {
+	switch {
+	case err != nil && s.g.json:
+		return errors.Join(s.explain(id, err), json.NewEncoder(s.out).Encode(failed{id, messages.AsError(err, messages.Crashed, "")}))
 	case err != nil:
-		if s.g.json {
-			_ = json.NewEncoder(s.out).Encode(failed{id, messages.AsError(err, messages.Crashed, "")})
-		}
 		return s.explain(id, err)
-	}
-	if stopErr != nil {
-		fmt.Fprintln(s.log, stopErr)
-	}
-	if s.g.json {
+	case s.g.json:
 		return json.NewEncoder(s.out).Encode(answer)
 	}
-	fmt.Fprintln(s.out, answer.Text)
-	fmt.Fprintln(s.log, summary(answer, time.Since(began), s.events.restarts))
+	if _, err := fmt.Fprintln(s.out, answer.Text); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.log, summary(answer, took, s.events.restarts))
 	return nil
 }
 

@@ -99,7 +99,7 @@ func client(cmd *cobra.Command, g *global, do func(context.Context, *cluster.Cli
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
-	c, err := cluster.Open(ctx, cluster.Config{Dir: g.dir, URL: g.url})
+	c, err := cluster.Open(ctx, cluster.Config{Dir: g.dir, URL: g.url, Logger: silent})
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"io"
 	"log/slog"
 
 	"github.com/covey-run/covey/actors"
@@ -14,6 +13,10 @@ import (
 	"github.com/covey-run/covey/teamfile"
 )
 
+// silent is the logger of a command: what matters comes as an error, or as a line
+// of progress, and the store's notes on a crash are no news.
+var silent = slog.New(slog.DiscardHandler)
+
 // config is a node's configuration for one team file. The node takes only the
 // tasks that accept names: a command runs what it was told to run.
 func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config {
@@ -23,7 +26,7 @@ func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config 
 		Models:    map[string]provider.Factory{},
 		Providers: map[string]provider.StackConfig{},
 		Accept:    func(t messages.Task) bool { return accept[t.ID] },
-		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:    silent,
 	}
 	for name, p := range f.Providers {
 		cfg.Providers[name] = p.Stack()

@@ -32,7 +32,7 @@ step, last failure and its class.`,
 				return &exit{exitUsage, fmt.Errorf("--every: %s is not allowed: use at least 50ms", every)}
 			}
 			ctx := cmd.Context()
-			c, err := cluster.Connect(ctx, cluster.Config{Dir: g.dir, URL: g.url})
+			c, err := cluster.Connect(ctx, cluster.Config{Dir: g.dir, URL: g.url, Logger: silent})
 			if messages.ClassOf(err) == messages.Unavailable && g.url == "" {
 				return fmt.Errorf("no node runs on %s: a tree lives as long as a run or a node does (--dir and --nats name others)", g.data())
 			}
