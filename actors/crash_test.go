@@ -209,9 +209,17 @@ func TestPoisonSparesTheOthers(t *testing.T) {
 	tm := team(actors.PlanFunc(func(ctx context.Context, s *actors.Stage) (messages.Answer, error) {
 		var bad error
 		err := s.Parallel(ctx,
-			func(ctx context.Context, s *actors.Stage) error { _, err := s.Ask(ctx, "a", "good"); good <- err; return nil },
+			func(ctx context.Context, s *actors.Stage) error {
+				_, err := s.Ask(ctx, "a", "good")
+				good <- err
+				return nil
+			},
 			func(ctx context.Context, s *actors.Stage) error { _, bad = s.Ask(ctx, "a", "bad"); return nil },
-			func(ctx context.Context, s *actors.Stage) error { _, err := s.Ask(ctx, "a", "fine"); good <- err; return nil })
+			func(ctx context.Context, s *actors.Stage) error {
+				_, err := s.Ask(ctx, "a", "fine")
+				good <- err
+				return nil
+			})
 		if err != nil {
 			return messages.Answer{}, err
 		}

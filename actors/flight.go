@@ -76,11 +76,30 @@ func (fs *flights) start(to supervisor.Ref, in *messages.Intent, within time.Dur
 	}
 	fs.all[in.Key] = f
 	fs.mu.Unlock()
-	go func() { // ends when the tool's actor answers, or stops
+	go func() { // ends when the tool's actor answers, or stops, or the call is withdrawn
 		defer close(f.done)
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()
-		f.end, f.err = supervisor.Ask[*toolEnd](ctx, to, f.call)
+		f.end, f.err = f.ask(ctx, to)
 	}()
 	return f
+}
+
+// ask waits for an actor that is not there yet: its supervisor is about to start
+// it.
+func (f *flight) ask(ctx context.Context, to supervisor.Ref) (*toolEnd, error) {
+	backoff := supervisor.Backoff{Initial: 100 * time.Microsecond, Max: 50 * time.Millisecond}
+	for n := 1; ; n++ {
+		end, err := supervisor.Ask[*toolEnd](ctx, to, f.call)
+		if messages.ClassOf(err) != messages.Unavailable || f.call.state.Load() != callWaits {
+			return end, err
+		}
+		t := time.NewTimer(backoff.Wait(n, nil))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, err
+		}
+	}
 }
