@@ -73,6 +73,9 @@ func AsError(err error, c Class, source string) *Error {
 // Error reads "source: message (class)", leaving out what is empty and a class
 // that the message already names.
 func (e *Error) Error() string {
+	if e == nil { // a nil *Error in an error is a bug, and shall be told of
+		return "nil *messages.Error"
+	}
 	var b strings.Builder
 	if e.Source != "" {
 		b.WriteString(e.Source)
@@ -93,13 +96,18 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the cause, nil after a wire.
-func (e *Error) Unwrap() error { return e.cause }
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.cause
+}
 
 // Is reports whether target is this error's class, so that a failure matches
 // the same way near and far.
 func (e *Error) Is(target error) bool {
 	c, ok := target.(Class)
-	return ok && c == e.Class
+	return ok && e != nil && c == e.Class
 }
 
 type wireError struct {

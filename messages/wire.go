@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,7 +114,7 @@ func KindOf(b Body) string {
 
 // Encode returns the headers and the data of e. It fails with [ErrKind] for a
 // body that is not a pointer to a registered type, and with [ErrWire] for an id
-// that no header can carry.
+// or a time that no header can carry.
 func Encode(e Envelope) (map[string][]string, []byte, error) {
 	kind := KindOf(e.Body)
 	if kind == "" {
@@ -127,14 +128,17 @@ func Encode(e Envelope) (map[string][]string, []byte, error) {
 	for _, f := range []struct{ name, value string }{
 		{HeaderID, e.ID}, {HeaderRun, e.Run}, {HeaderWriter, e.Writer}, {HeaderStep, e.Step}, {HeaderTrace, e.Trace},
 	} {
-		if strings.ContainsAny(f.value, "\r\n") {
-			return nil, nil, fmt.Errorf("%w: header %s holds a line break: %q", ErrWire, f.name, f.value)
+		if strings.ContainsAny(f.value, "\r\n") || strings.TrimSpace(f.value) != f.value {
+			return nil, nil, fmt.Errorf("%w: header %s holds a line break, or white space at an end: %q", ErrWire, f.name, f.value)
 		}
 		if f.value != "" {
 			h[f.name] = []string{f.value}
 		}
 	}
 	if !e.Time.IsZero() {
+		if y := e.Time.UTC().Year(); y < 0 || y > 9999 {
+			return nil, nil, fmt.Errorf("%w: header %s: the year %d has not four digits", ErrWire, HeaderTime, y)
+		}
 		h[HeaderTime] = []string{e.Time.UTC().Format(time.RFC3339Nano)}
 	}
 	return h, data, nil
@@ -170,6 +174,9 @@ func Decode(h map[string][]string, data []byte) (Envelope, error) {
 		}
 	}
 	body := reflect.New(t).Interface()
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return Envelope{}, fmt.Errorf("%w: %s: %.40q is no object", ErrWire, kind, data)
+	}
 	if err := json.Unmarshal(data, body); err != nil {
 		return Envelope{}, fmt.Errorf("%w: %s: %w", ErrWire, kind, err)
 	}
