@@ -227,10 +227,10 @@ func (c *Client) Resolve(ctx context.Context, r messages.Resolve) error {
 	if err != nil {
 		return err
 	}
-	open := slices.ContainsFunc(info.Unsettled, func(u messages.Unsettled) bool {
+	i := slices.IndexFunc(info.Unsettled, func(u messages.Unsettled) bool {
 		return u.Writer == r.Writer && u.Step == r.Step && u.Intent.N == r.N && u.Intent.Call == r.Call
 	})
-	if !open {
+	if i < 0 {
 		return messages.Errorf(messages.Invalid, "", "run %s: no unsettled tool call %d.%d of step %s by %q: `covey runs show %s` lists them", r.Run, r.N, r.Call, r.Step, r.Writer, r.Run)
 	}
 	return c.tell(ctx, r.Run, r.Writer, &r, func(ctx context.Context) error {
@@ -239,7 +239,7 @@ func (c *Client) Resolve(ctx context.Context, r messages.Resolve) error {
 		}
 		res := &messages.Result{N: r.N, Call: r.Call, Output: r.Output, By: "person"}
 		if r.Error != "" {
-			res.Error = messages.Errorf(messages.Tool, "", "%s", r.Error)
+			res.Error = messages.Errorf(messages.Tool, info.Unsettled[i].Intent.Tool.Name, "%s", r.Error)
 		}
 		return c.write(ctx, r.Run, r.Writer, r.Step, res)
 	})
