@@ -116,13 +116,23 @@ func (w where) start(t testing.TB, args ...string) *process {
 	ok(t, err)
 	p := &process{t: t, args: args, cmd: exec.Command(bin, args...), out: newOutput(), err: newOutput(), done: make(chan struct{})}
 	p.cmd.Dir = w.dir
-	p.cmd.Env = append(os.Environ(), append([]string{"OLLAMA_HOST=127.0.0.1:1"}, w.env...)...) // nobody's real server
+	p.cmd.Env = append(append(os.Environ(),
+		"OLLAMA_HOST=127.0.0.1:1",   // nobody's real server
+		"GORACE=atexit_sleep_ms=0"), // else a second at each end
+		w.env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.err
 	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	ok(t, p.cmd.Start())
 	go func() { _ = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(p.kill)
+	t.Cleanup(func() {
+		p.kill()
+		for _, bad := range []string{"DATA RACE", "goroutine 1 ["} {
+			if strings.Contains(p.err.String(), bad) {
+				t.Errorf("%s in\n%s", bad, p)
+			}
+		}
+	})
 	return p
 }
 

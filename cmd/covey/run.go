@@ -60,6 +60,11 @@ func run(cmd *cobra.Command, g *global, f runFlags, path, question string) error
 	if strings.TrimSpace(question) == "" {
 		return &exit{exitUsage, errors.New("the question is empty")}
 	}
+	if f.id != "" {
+		if err := messages.CheckName("--id", f.id); err != nil {
+			return &exit{exitUsage, err}
+		}
+	}
 	file, err := teamfile.Load(path)
 	if err != nil {
 		return err
