@@ -282,8 +282,11 @@ func (s *shell) restart(d *due) {
 			ch.stopWatch()
 			ch.watch = s.cell.sys.watchStop(ch.cell)
 		}
-		s.renew(ch)
+		// Told first, and held until then: who sees the new incarnation at work has
+		// heard of it, and who has heard of it meets no older one.
+		ch.cell.box.hold()
 		s.changed(ch, messages.Event{Kind: messages.ActorRestarted, Attempt: attempt}, failure)
+		s.renew(ch)
 	}
 }
 

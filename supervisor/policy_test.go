@@ -186,6 +186,7 @@ func TestOnClass(t *testing.T) {
 	if ev := k.event(messages.ActorFailed, "covey/p"); ev.Class != messages.Budget {
 		t.Fatalf("%+v", ev)
 	}
+	k.event(messages.ActorBackingOff, "covey/p")
 	k.clock.Advance(time.Minute)
 	k.event(messages.ActorStarted, "covey/p")
 

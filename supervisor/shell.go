@@ -210,9 +210,9 @@ func (s *shell) guard(run func() error) (ok bool) {
 // fail reports the actor's failure to its supervisor. The mailbox is held from
 // here until the supervisor has decided.
 func (s *shell) fail(err *messages.Error) {
-	s.ctx.Fail(err)
 	s.failing = true
 	s.raise(err, !s.begun)
+	s.ctx.Fail(err) // last: who has the answer knows that the supervisor has the failure
 }
 
 // failure is what an actor tells its supervisor through protoactor.

@@ -143,6 +143,7 @@ func TestAHeldSiblingIsInterruptedAndCannotStartWorkAnew(t *testing.T) {
 	wantClass(t, <-kept, messages.Stopping)
 	close(out)
 	f.wait(ended) // while the backoff lasts: the clock stands
+	f.event(messages.ActorBackingOff, "covey/p/b")
 	f.clock.Advance(time.Second)
 	f.alive(f.b)
 }

@@ -365,19 +365,19 @@ func TestTheTenThousandthRestartCostsWhatTheTenthDid(t *testing.T) {
 	p := k.spawn(supervisor.Ref{}, supervisor.Spec{Name: "p", Policy: supervisor.Policy{Backoff: supervisor.Backoff{Initial: -1}, Intensity: 1 << 30}})
 	a := k.probe(p, "a")
 	k.sub.Close()
-	round := func(n int) time.Duration {
-		start := time.Now()
+	// The fastest of many: a busy machine slows some of them, never speeds one up.
+	fastest := func(n int) time.Duration {
+		best := time.Hour
 		for range n {
+			start := time.Now()
 			_ = k.fail(a, messages.Budget)
+			best = min(best, time.Since(start))
 		}
-		return time.Since(start) / time.Duration(n)
+		return best
 	}
-	round(100)
-	early := round(500)
-	round(9000)
-	late := round(500)
-	t.Log(early, late)
-	if late > 5*early+50*time.Microsecond {
+	early := fastest(500)
+	fastest(9000)
+	if late := fastest(500); late > 3*early+10*time.Microsecond {
 		t.Fatalf("a restart took %s, and %s after 10,000", early, late)
 	}
 }

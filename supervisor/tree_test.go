@@ -94,7 +94,7 @@ func TestATreeOfManyIsBounded(t *testing.T) {
 	if len(n.Children) != 1000 || n.Detail["more"] != "9000" || n.Children[999].Name != "999" || n.Children[999].State != messages.Idle {
 		t.Fatalf("%d children, %v", len(n.Children), n.Detail)
 	}
-	n = k.sys.TreeOf(k.ctx, p, supervisor.TreeOptions{Children: 10})
+	n = k.sys.TreeOf(k.ctx, p, supervisor.TreeOptions{Children: 10, Wait: 5 * time.Second})
 	if len(n.Children) != 10 || n.Detail["more"] != "9990" {
 		t.Fatalf("%d children, %v", len(n.Children), n.Detail)
 	}
