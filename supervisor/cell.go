@@ -42,8 +42,6 @@ func (c *cell) props() *actor.Props {
 		actor.WithMailbox(func() actor.Mailbox { return &c.box }))
 }
 
-func (c *cell) permanent() bool { return c.spec.Restart == Permanent || c.spec.Restart == "" }
-
 // refuse answers a message that can no longer be delivered.
 func (c *cell) refuse(envelope any) {
 	_, msg, sender := actor.UnwrapEnvelope(envelope)

@@ -207,7 +207,7 @@ func TestGoexitInReceiveDoesNotKillTheMailbox(t *testing.T) {
 
 func TestABurstGivesItsMemoryBack(t *testing.T) {
 	k := newKit(t, supervisor.Config{Clock: nil})
-	const actors, burst = 20, 20_000
+	const actors, burst = 4, 20_000
 	refs := make([]supervisor.Ref, actors)
 	for i := range refs {
 		refs[i] = k.probe(supervisor.Ref{}, fmt.Sprint(i))
