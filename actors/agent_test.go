@@ -138,6 +138,7 @@ func TestToolError(t *testing.T) {
 }
 
 func TestToolPanic(t *testing.T) {
+	t.Parallel()
 	var n count
 	shaky := fn("shaky", func(context.Context) (string, error) {
 		if n.add() == 1 {
@@ -190,6 +191,7 @@ func TestToolOverrun(t *testing.T) {
 }
 
 func TestToolBeyondItsIntensity(t *testing.T) {
+	t.Parallel()
 	// Each panic is followed by a backoff, which a fed clock passes.
 	clock := fakeClock()
 	var n count
@@ -201,7 +203,7 @@ func TestToolBeyondItsIntensity(t *testing.T) {
 	r := k.run(a, "?")
 	for range 5 {
 		k.untilKind(messages.ActorBackingOff)
-		clock.Advance(10 * time.Second)
+		k.advance(clock, messages.ActorRestarted)
 	}
 	k.until("quarantine", func(ev messages.Event) bool {
 		return ev.Kind == messages.ActorQuarantined && strings.HasSuffix(ev.Path, "/tools/a.bomb")

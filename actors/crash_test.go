@@ -53,6 +53,7 @@ func crashingOnce(name string, crashes *count) actors.Agent {
 var echo = says("{{.Last}}")
 
 func TestCrashGoesOnWithoutRepeatingCalls(t *testing.T) {
+	t.Parallel()
 	a, n := crashing("a", "done", 2)
 	var tools count
 	a.Tools = []tool.Tool{fn("t", func(context.Context) (string, error) { tools.add(); return "done", nil })}
@@ -113,6 +114,7 @@ func TestIntensityOverDifferentSteps(t *testing.T) {
 
 // What a member that is no more is asked is answered at once: nothing hangs.
 func TestAskingAMemberThatIsNoMore(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		restart supervisor.Restart
@@ -300,8 +302,14 @@ func TestToolCallIsWithdrawn(t *testing.T) {
 	bomb := fn("bomb", func(context.Context) (string, error) { n.add(); panic("boom") })
 	k := newKitOf(t, cluster.Config{Clock: clock}, scripted.Rule{Reply: calls("bomb")})
 	r := k.run(agent("a", bomb), "?")
-	k.untilKind(messages.ActorBackingOff)
-	k.until("second call", func(ev messages.Event) bool { return ev.Kind == messages.ToolCalled })
+	asked, backingOff := 0, false
+	k.until("second call, and the backoff before it", func(ev messages.Event) bool {
+		if ev.Kind == messages.ToolCalled {
+			asked++
+		}
+		backingOff = backingOff || ev.Kind == messages.ActorBackingOff
+		return asked == 2 && backingOff
+	})
 	if err := r.Cancel(k.ctx, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,7 @@ func TestDrainWaitsForTheModelCall(t *testing.T) {
 }
 
 func TestStopWithAHungModelNamesIt(t *testing.T) {
+	t.Parallel()
 	rule, called := hang(scripted.HangForever)
 	k := newKit(t, rule)
 	tm := team(planOf("inner ?"), actors.Team{Name: "inner", Plan: planOf("b x"), Members: []actors.Member{agent("b")}})

@@ -168,10 +168,12 @@ func (t *turn) land(ctx context.Context, f *flight, in *messages.Intent) (*messa
 		res.Error = f.end.err
 	case f.err == nil:
 		res.Output = f.end.out
-	case f.call.withdraw():
-		res.Error = messages.Errorf(messages.Unavailable, in.Tool.Name, "the tool was not called: %w", f.err)
 	case ctx.Err() != nil:
 		return nil, ended(ctx, t.path)
+	case t.scope.flights.over.Load():
+		return nil, t.scope.proceed()
+	case f.call.withdraw():
+		res.Error = messages.Errorf(messages.Unavailable, in.Tool.Name, "the tool was not called: %w", f.err)
 	case messages.ClassOf(f.err) == messages.Stopping: // whether it took effect is open
 		return nil, interruption{f.err}
 	default:

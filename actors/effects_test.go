@@ -52,6 +52,7 @@ func (c *cut) cutOff(t *testing.T, a actors.Agent) *kit {
 }
 
 func TestCutOffCallOfAHarmlessTool(t *testing.T) {
+	t.Parallel()
 	for _, o := range []tool.Option{tool.Pure, tool.Idempotent} {
 		c := newCut()
 		a := agent("a", c.tool(o))
@@ -66,6 +67,7 @@ func TestCutOffCallOfAHarmlessTool(t *testing.T) {
 }
 
 func TestCutOffCallWithVerify(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		done   bool
@@ -111,6 +113,7 @@ func TestCutOffCallWithVerify(t *testing.T) {
 }
 
 func TestCutOffCallSettledByAPerson(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		resolve messages.Resolve

@@ -14,8 +14,9 @@ import (
 // call outlives the turn that began it: an agent that is restarted in the
 // meantime waits for the call that is in the air, and does not ask for another.
 type flights struct {
-	mu  sync.Mutex
-	all map[string]*flight
+	mu   sync.Mutex
+	all  map[string]*flight
+	over atomic.Bool // the run has ended, or was left: no call begins
 }
 
 // flight is one tool call.
@@ -37,6 +38,7 @@ type toolEnd struct {
 type toolCall struct {
 	tool  *messages.ToolCall
 	key   string
+	of    *flights
 	state atomic.Int32
 }
 
@@ -47,7 +49,9 @@ const (
 )
 
 // take begins the call; false if nobody wants it any more.
-func (c *toolCall) take() bool { return c.state.CompareAndSwap(callWaits, callTaken) }
+func (c *toolCall) take() bool {
+	return !c.of.over.Load() && c.state.CompareAndSwap(callWaits, callTaken)
+}
 
 // withdraw reports whether the call was not begun, and now never will be.
 func (c *toolCall) withdraw() bool {
@@ -69,7 +73,7 @@ func (fs *flights) land(key string) {
 
 // start has the tool's actor make a call. within bounds the wait for it.
 func (fs *flights) start(to supervisor.Ref, in *messages.Intent, within time.Duration) *flight {
-	f := &flight{call: &toolCall{tool: &in.Tool, key: in.Key}, done: make(chan struct{})}
+	f := &flight{call: &toolCall{tool: &in.Tool, key: in.Key, of: fs}, done: make(chan struct{})}
 	fs.mu.Lock()
 	if fs.all == nil {
 		fs.all = map[string]*flight{}

@@ -123,10 +123,10 @@ func (h *host) changed(c *supervisor.Context, change supervisor.ChildChange) {
 		if ref, ok := c.Child(change.Name); ok {
 			ref.Tell(turnLost{})
 		}
-		h.sendAgain(c, member)
+		h.sendAgain(c, change.Name)
 	case messages.ActorRestarted:
 		h.scope.restarts.Add(1)
-		h.sendAgain(c, member)
+		h.sendAgain(c, change.Name)
 	case messages.ActorQuarantined, messages.ActorStopped:
 		failure := change.Failure
 		if failure == nil {
@@ -136,20 +136,14 @@ func (h *host) changed(c *supervisor.Context, change supervisor.ChildChange) {
 	}
 }
 
-// sendAgain gives a member's new incarnation what it was asked.
-func (h *host) sendAgain(c *supervisor.Context, member string) {
-	again := h.asks.again(member)
-	if len(again) == 0 {
-		return
-	}
-	c.Go("ask again", func(ctx context.Context) any {
-		for _, a := range again {
-			if err := h.scope.send(ctx, member, &a); err != nil {
-				h.asks.each(member, a.Step, func(o *openAsk) { o.fail(messages.AsError(err, messages.Unavailable, member)) })
-			}
+// sendAgain gives a member's new incarnation what it was asked. It is a child of
+// this actor, so its mailbox is at hand; the bus has carried the ask before.
+func (h *host) sendAgain(c *supervisor.Context, name string) {
+	if ref, ok := c.Child(name); ok {
+		for _, a := range h.asks.again(join(h.path, name)) {
+			ref.Tell(messages.Envelope{Run: h.scope.run, Time: c.Now(), Body: &a})
 		}
-		return nil
-	})
+	}
 }
 
 // perform walks the plan once. Its panic is its error: walked again, it would

@@ -56,6 +56,7 @@ func long(tools *count) (actors.Team, []scripted.Rule) {
 }
 
 func TestStoppedAnywhereAndStartedAgain(t *testing.T) {
+	t.Parallel()
 	for at := 1; at <= 24; at += 3 {
 		t.Run(fmt.Sprint("after event ", at), func(t *testing.T) {
 			var tools count
@@ -181,6 +182,7 @@ func TestSameStepAfterTheWire(t *testing.T) {
 }
 
 func TestReopenedRunRetriesTheFailingStepAlone(t *testing.T) {
+	t.Parallel()
 	t.Run("a failing provider", func(t *testing.T) {
 		k := newKit(t, to("2", scripted.Reply{Fail: &scripted.Failure{Class: messages.Quota, Message: "no money"}}, textReply("two")), echo)
 		tm := team(planOf("a 1", "a 2"), agent("a"))
@@ -315,16 +317,18 @@ func TestSameTaskTwice(t *testing.T) {
 // A run that has just ended can be started again at once: its actors' names are
 // free when they are needed.
 func TestResumedAtOnceAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	k := newKit(t, scripted.Rule{Reply: scripted.Reply{Fail: &scripted.Failure{Class: messages.Invalid, Message: "no such model"}}})
 	k.fails(agent("a"), "?", messages.Invalid)
-	for range 20 {
+	for range 10 {
 		_, err := k.resume(agent("a"))
 		wantClass(t, err, messages.Invalid, "no such model")
 	}
-	wantCount(t, k.model, 21)
+	wantCount(t, k.model, 11)
 }
 
 func TestRunDeadline(t *testing.T) {
+	t.Parallel()
 	rule, _ := hang(scripted.HangForever)
 	k := newKit(t, rule)
 	r, err := k.Submit(k.ctx, agent("a"), messages.Task{ID: "r", Prompt: "?", Deadline: time.Now().Add(150 * time.Millisecond)})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -83,6 +84,10 @@ func startKit(t testing.TB, dir string, cfg cluster.Config, m *scripted.Model) *
 	}
 	k.sub = k.Events().Subscribe(100_000, nil)
 	t.Cleanup(func() {
+		if t.Failed() {
+			k.all()
+			t.Logf("heard:\n%s", k.told())
+		}
 		m.Release()
 		_ = k.Stop(k.ctx)
 		k.sub.Close()
@@ -164,6 +169,24 @@ func (k *kit) until(what string, ok func(messages.Event) bool) messages.Event {
 func (k *kit) untilKind(kind messages.EventKind) messages.Event {
 	k.Helper()
 	return k.until(string(kind), func(ev messages.Event) bool { return ev.Kind == kind })
+}
+
+// advance moves time on until an event comes: its timer may not be set yet.
+func (k *kit) advance(clock *clockwork.FakeClock, kind messages.EventKind) {
+	k.Helper()
+	for k.ctx.Err() == nil {
+		select {
+		case ev := <-k.sub.C:
+			k.heard = append(k.heard, ev)
+			if ev.Kind == kind {
+				return
+			}
+		default:
+			clock.Advance(100 * time.Millisecond)
+			runtime.Gosched()
+		}
+	}
+	k.Fatalf("no %s; heard:\n%s", kind, k.told())
 }
 
 // all is every event up to now.

@@ -25,6 +25,7 @@ func ofProvider(kind messages.EventKind) func(messages.Event) bool {
 }
 
 func TestClientPanicRestartsItsProvider(t *testing.T) {
+	t.Parallel()
 	k := newKit(t, scripted.Rule{Reply: scripted.Reply{Panic: "boom"}, Then: []scripted.Reply{{Text: "ok"}}})
 	wantText(t, k.ask(agent("a"), "?"), "ok")
 	wantCount(t, k.model, 2)
@@ -36,6 +37,7 @@ func TestClientPanicRestartsItsProvider(t *testing.T) {
 
 // Calls that crash one client together cost their provider one restart.
 func TestOneRestartForOneClient(t *testing.T) {
+	t.Parallel()
 	var n count
 	all := make(chan struct{})
 	bomb := scripted.Rule{When: scripted.When{Match: func(*provider.Request) bool { return n.get() < 4 }}, Reply: scripted.Reply{Delay: 30 * time.Millisecond, Panic: "boom"}}
@@ -56,6 +58,7 @@ func TestOneRestartForOneClient(t *testing.T) {
 }
 
 func TestBreakerSurvivesItsProvidersRestart(t *testing.T) {
+	t.Parallel()
 	k := newKitOf(t, tuned(provider.StackConfig{Breaker: provider.BreakerConfig{Failures: 1, Successes: 1, OpenFor: 400 * time.Millisecond}}),
 		scripted.Rule{Reply: scripted.Reply{Panic: "boom"}, Then: []scripted.Reply{{Text: "ok"}}})
 	r := k.run(agent("a"), "?")
@@ -80,6 +83,7 @@ func TestBreakerSurvivesItsProvidersRestart(t *testing.T) {
 }
 
 func TestPatienceSpent(t *testing.T) {
+	t.Parallel()
 	broken := scripted.Rule{Reply: scripted.Reply{Fail: &scripted.Failure{Class: messages.Throttled, Message: "slow down", Status: 429}}}
 	t.Run("no patience", func(t *testing.T) {
 		k := newKit(t, broken)

@@ -272,6 +272,7 @@ func (r *runActor) end(c *supervisor.Context, o *over) {
 		return
 	}
 	r.told = true
+	r.scope.flights.over.Store(true) // before anybody is told
 	ev := messages.Event{Kind: messages.RunEnded, Path: c.Path(), Name: r.task.Team, Text: head(o.answer.Text)}
 	if !o.ended {
 		ev.Kind = messages.RunSuspended

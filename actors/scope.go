@@ -35,7 +35,12 @@ func (s *scope) append(ctx context.Context, writer, step string, body messages.B
 }
 
 // proceed returns an interruption once no new step may begin.
-func (s *scope) proceed() error { return s.rt.proceed() }
+func (s *scope) proceed() error {
+	if s.flights.over.Load() {
+		return interruption{messages.Errorf(messages.Stopping, s.run, "the run is over")}
+	}
+	return s.rt.proceed()
+}
 
 // emit fills in the run and the time.
 func (s *scope) emit(ev messages.Event) {

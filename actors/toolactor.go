@@ -57,7 +57,8 @@ type (
 func (a *toolActor) Receive(c *supervisor.Context, msg any) error {
 	switch m := msg.(type) {
 	case *toolCall:
-		if !m.take() { // it waited for a restart, and nobody waits for it
+		if !m.take() { // it waited for a restart, and its turn has ended since
+			c.Fail(messages.Errorf(messages.Stopping, c.Path(), "the call was withdrawn"))
 			return nil
 		}
 		timeout := timeoutOf(a.tool)
