@@ -154,7 +154,7 @@ func (k *kit) order(kind messages.EventKind) (paths []string) {
 func (k *kit) forget() { k.order(""); k.heard = nil }
 
 func (k *kit) node(r supervisor.Ref) messages.TreeNode {
-	return k.sys.TreeOf(k.ctx, r, supervisor.TreeOptions{})
+	return k.sys.TreeOf(k.ctx, r, supervisor.TreeOptions{Wait: 10 * time.Second})
 }
 
 func wantClass(t testing.TB, err error, c messages.Class) {

@@ -150,7 +150,7 @@ func (k *kit) settle(top supervisor.Ref, spec supervisor.Spec) {
 	k.Helper()
 	why := ""
 	for k.ctx.Err() == nil {
-		if why = unsettled(k.sys.TreeOf(k.ctx, top, supervisor.TreeOptions{}), spec); why == "" {
+		if why = unsettled(k.sys.TreeOf(k.ctx, top, supervisor.TreeOptions{Wait: 10 * time.Second}), spec); why == "" {
 			return
 		}
 		runtime.Gosched()

@@ -44,7 +44,7 @@ func TestTheTreeShowsWhatEachActorIsDoing(t *testing.T) {
 		busy.Tell("x")
 	}
 
-	tree := k.sys.Tree(k.ctx, supervisor.TreeOptions{Wait: 20 * time.Millisecond})
+	tree := k.sys.Tree(k.ctx, supervisor.TreeOptions{Wait: 2 * time.Second})
 	if tree.Name != "node1" || tree.Kind != "node" || tree.State != messages.Running || !tree.Since.Equal(began) {
 		t.Fatalf("%+v", tree)
 	}
@@ -72,7 +72,7 @@ func TestTheTreeShowsWhatEachActorIsDoing(t *testing.T) {
 	}
 	k.alive(looked)
 	k.alive(gone)
-	if n := k.sys.Tree(k.ctx, supervisor.TreeOptions{Depth: 1, Wait: 20 * time.Millisecond}); len(n.Children) != 6 || len(n.Children[3].Children) != 0 {
+	if n := k.sys.Tree(k.ctx, supervisor.TreeOptions{Depth: 1, Wait: 2 * time.Second}); len(n.Children) != 6 || len(n.Children[3].Children) != 0 {
 		t.Errorf("%+v", n)
 	}
 	if n := k.node(failed); n.Name != "node1/failed" || n.State != messages.BackingOff || n.Restarts != 1 {
