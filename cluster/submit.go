@@ -56,9 +56,6 @@ func (n *Node) Submit(ctx context.Context, m actors.Member, task messages.Task) 
 		task.Definition = t.Definition
 	}
 	task.Submitted = now()
-	if err := n.Serve(ctx, m); err != nil {
-		return nil, err
-	}
 	var info *messages.RunInfo
 	if !fresh {
 		switch i, err := n.client.Run(ctx, task.ID); {
@@ -68,7 +65,7 @@ func (n *Node) Submit(ctx context.Context, m actors.Member, task messages.Task) 
 			return nil, err
 		}
 	}
-	return n.submit(ctx, task, info, "")
+	return n.submit(ctx, m, task, info, "")
 }
 
 // Resume has a run go on that was interrupted, or that failed. m is its team; nil
@@ -86,9 +83,6 @@ func (n *Node) Resume(ctx context.Context, run string, m actors.Member) (*Run, e
 	if m.MemberName() != task.Team {
 		return nil, messages.Errorf(messages.Invalid, "", "run %s: its team is %q, not %q", run, task.Team, m.MemberName())
 	}
-	if err := n.Serve(ctx, m); err != nil {
-		return nil, err
-	}
 	again := ""
 	info, err := n.client.Run(ctx, run)
 	if err != nil {
@@ -101,7 +95,7 @@ func (n *Node) Resume(ctx context.Context, run string, m actors.Member) (*Run, e
 		}
 		again = "/reopened-" + NewID()
 	}
-	return n.submit(ctx, task, &info, again)
+	return n.submit(ctx, m, task, &info, again)
 }
 
 // load makes the team that a task defines.
@@ -116,22 +110,27 @@ func (n *Node) load(t messages.Task) (actors.Member, error) {
 	return m, nil
 }
 
-// submit hands the task to the queue, unless it is there, and returns the run.
-// info is where the run stands, nil for one that is not there yet.
-func (n *Node) submit(ctx context.Context, task messages.Task, info *messages.RunInfo, dedup string) (*Run, error) {
-	r := &Run{ID: task.ID, node: n, done: make(chan struct{})}
-	if info != nil {
-		if info.Team != task.Team || info.Prompt != task.Prompt {
-			return nil, messages.Errorf(messages.Invalid, "", "run %s is there with another task (team %q, %q): use another id", task.ID, info.Team, info.Prompt)
-		}
-		if info.State == messages.RunDone || info.State == messages.RunFailed {
-			r.finish(result{ended: true, info: info})
-			return r, nil
-		}
+// submit serves the task's team, hands the task to the queue, unless it is there,
+// and returns the run. info is where the run stands, nil for one that is not
+// there yet.
+func (n *Node) submit(ctx context.Context, m actors.Member, task messages.Task, info *messages.RunInfo, dedup string) (*Run, error) {
+	if info != nil && (info.Team != task.Team || info.Prompt != task.Prompt) {
+		return nil, messages.Errorf(messages.Invalid, "", "run %s is there with another task (team %q, %q): use another id", task.ID, info.Team, info.Prompt)
 	}
+	// It waits before the team is served: a task that is in the queue comes, and
+	// its run may be over, at any moment from then on.
+	r := &Run{ID: task.ID, node: n, done: make(chan struct{})}
 	n.mu.Lock()
 	n.handles[task.ID] = append(n.handles[task.ID], r)
 	n.mu.Unlock()
+	if err := n.Serve(ctx, m); err != nil {
+		n.forget(r)
+		return nil, err
+	}
+	if info != nil && (info.State == messages.RunDone || info.State == messages.RunFailed) {
+		n.finish(task.ID, result{ended: true, info: info})
+		return r, nil
+	}
 	put := true
 	if info != nil {
 		waiting, err := n.queue.waiting(ctx)
