@@ -92,7 +92,11 @@ func memberSpec(s *scope, path string, m Member, tools string) (supervisor.Spec,
 // serve has messages to an address delivered to an actor, whichever incarnation
 // of it lives.
 func (h *host) serve(address string, to supervisor.Ref) error {
-	stop, err := h.scope.rt.bus.Serve(h.scope.run, address, func(e messages.Envelope) { to.Tell(e) })
+	stop, err := h.scope.rt.bus.Serve(h.scope.run, address, func(e messages.Envelope) {
+		if h.scope.ours(e) {
+			to.Tell(e)
+		}
+	})
 	if err == nil {
 		h.stops = append(h.stops, stop)
 	}
