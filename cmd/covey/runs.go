@@ -107,6 +107,35 @@ func client(cmd *cobra.Command, g *global, do func(context.Context, *cluster.Cli
 	return do(ctx, c)
 }
 
+// tell is client for a word to a run. Its node may end on hearing it, before it
+// has said that it did; then happened judges by what the run's records say.
+func tell(cmd *cobra.Command, g *global, run string, do func(context.Context, *cluster.Client) error, happened func(messages.RunInfo) bool) error {
+	err := client(cmd, g, do)
+	if messages.ClassOf(err) != messages.Stopping {
+		return err
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(2 * stopWithin)
+	for {
+		var info messages.RunInfo
+		look := client(cmd, g, func(ctx context.Context, c *cluster.Client) (err error) {
+			info, err = c.Run(ctx, run)
+			return err
+		})
+		if look == nil && happened(info) {
+			return nil
+		}
+		select {
+		case <-tick.C: // its node is about to end
+		case <-late:
+			return err
+		case <-cmd.Context().Done():
+			return err
+		}
+	}
+}
+
 func listRuns(w io.Writer, infos []messages.RunInfo, left int) {
 	if len(infos) == 0 {
 		fmt.Fprintln(w, "no runs")
@@ -231,17 +260,18 @@ func cancelCmd(g *global) *cobra.Command {
 		Short: "Ends a run for good",
 		Args:  exactly("RUN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
-				if err := c.Cancel(ctx, args[0], reason); err != nil {
-					return err
+			done := "is canceled"
+			err := tell(cmd, g, args[0], func(ctx context.Context, c *cluster.Client) error {
+				err := c.Cancel(ctx, args[0], reason)
+				if i, look := c.Run(ctx, args[0]); err == nil && look == nil && i.State != messages.RunFailed {
+					done = "is told to stop"
 				}
-				done := "is told to stop"
-				if i, err := c.Run(ctx, args[0]); err == nil && i.State == messages.RunFailed {
-					done = "is canceled"
-				}
+				return err
+			}, func(i messages.RunInfo) bool { return i.State == messages.RunFailed })
+			if err == nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "run %s %s\n", args[0], done)
-				return nil
-			})
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
@@ -292,16 +322,25 @@ show RUN" lists such calls, with the commands that settle them.`,
 				return &exit{exitUsage, fmt.Errorf("say what came of it: exactly one of --output TEXT, --error TEXT and --retry")}
 			}
 			r.Output, r.Error, r.Retry = output, failure, retry
-			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
-				if err := c.Resolve(ctx, r); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "settled: %s of run %s\n", args[1], r.Run)
-				if i, err := c.Run(ctx, r.Run); err == nil && i.State == messages.RunInterrupted {
-					fmt.Fprintf(cmd.OutOrStdout(), "go on with: covey resume %s%s\n", r.Run, g.where())
-				}
-				return nil
+			idle := false
+			err = tell(cmd, g, r.Run, func(ctx context.Context, c *cluster.Client) error {
+				err := c.Resolve(ctx, r)
+				i, look := c.Run(ctx, r.Run)
+				idle = err == nil && look == nil && i.State == messages.RunInterrupted
+				return err
+			}, func(i messages.RunInfo) bool {
+				return !slices.ContainsFunc(i.Unsettled, func(u messages.Unsettled) bool {
+					return u.Writer == r.Writer && u.Step == r.Step && u.Intent.N == r.N && u.Intent.Call == r.Call
+				})
 			})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "settled: %s of run %s\n", args[1], r.Run)
+			if idle {
+				fmt.Fprintf(cmd.OutOrStdout(), "go on with: covey resume %s%s\n", r.Run, g.where())
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "", "it took effect, and gave this")
