@@ -92,7 +92,7 @@ func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 		text := strings.TrimSpace(rec.Message.Content)
 		bad := t.judge(ctx, text)
 		if bad == nil {
-			return messages.Answer{Run: t.scope.run, By: t.path, Text: text, Usage: t.usage, Model: rec.Model, Stop: rec.Stop}, nil
+			return messages.Answer{Run: t.scope.run, By: t.path, Text: text, Usage: t.usage, Model: rec.Model, Stop: rec.Stop, Origin: rec.Origin}, nil
 		}
 		if repairs++; repairs > maxRepairs {
 			return messages.Answer{}, messages.Errorf(messages.Malformed, t.path, "no usable answer after %d repairs: %w", maxRepairs, bad)
@@ -182,7 +182,7 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 		reply, err := t.call(ctx, n, *talk)
 		switch {
 		case err == nil:
-			rec := &messages.Modeled{N: n, Model: reply.Model, Message: reply.Message, Usage: reply.Usage, Stop: reply.Stop}
+			rec := &messages.Modeled{N: n, Model: reply.Model, Message: reply.Message, Usage: reply.Usage, Stop: reply.Stop, Origin: reply.Origin}
 			rec.Usage.Calls = 1
 			keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
 			defer cancel()

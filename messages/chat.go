@@ -89,3 +89,22 @@ func (u Usage) Add(v Usage) Usage {
 	u.Duration += v.Duration
 	return u
 }
+
+// Origin says how a reply came about when it was not simply the first choice's.
+type Origin struct {
+	// Rung is the place in the ladder that gave it, from 0: the first choice.
+	Rung int `json:"rung,omitempty"`
+	// Name is that rung's: a model's reference, a rule's, "canned", "parked".
+	Name string `json:"name,omitempty"`
+	// Fallback: a rung below the first gave it.
+	Fallback bool `json:"fallback,omitempty"`
+	// Before are the failures of the rungs before it, in their order.
+	Before []*Error `json:"before,omitempty"`
+	// Cached: it was given before, and kept.
+	Cached bool `json:"cached,omitempty"`
+	// Strategy is how the text was read: "json", "raw" or another strategy's
+	// name; "" where nothing was parsed.
+	Strategy string `json:"strategy,omitempty"`
+	// Confidence is the validators' mean, from 0 to 1; 0 without validators.
+	Confidence float64 `json:"confidence,omitempty"`
+}

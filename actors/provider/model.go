@@ -50,6 +50,15 @@ type Request struct {
 	// Key identifies the call: two requests with one key are the same call. ""
 	// for none.
 	Key string
+	// Kind is the type of call, which names settings of its own: "chat",
+	// "summary", any word. "": the default settings.
+	Kind string
+	// Session names the conversation that the call belongs to, for logs, events
+	// and exemplars; never a metric's label.
+	Session string
+	// Priority orders callers that wait: a lower number goes first, and equal
+	// ones in the order in which they came. Zero is normal; it may be negative.
+	Priority int
 }
 
 // Options tune a call. The zero value leaves everything to the server.
@@ -87,6 +96,9 @@ type Chunk struct {
 	Stop  messages.StopReason
 	Usage messages.Usage
 	Model string
+	// Origin is set on the last chunk of a reply that was not simply the first
+	// choice's; nil else.
+	Origin *messages.Origin
 }
 
 // Reply is a whole reply.
@@ -98,6 +110,8 @@ type Reply struct {
 	Model string
 	// Attempts is how many tries it took, at least 1.
 	Attempts int
+	// Origin says where it came from if not from the first choice; nil else.
+	Origin *messages.Origin
 }
 
 // Collect ranges over a stream and returns the whole reply, text of broken
@@ -122,7 +136,7 @@ func Collect(seq iter.Seq2[Chunk, error], each func(Chunk)) (*Reply, error) {
 		thinking = append(thinking, c.Thinking...)
 		r.Message.ToolCalls = append(r.Message.ToolCalls, c.ToolCalls...)
 		if c.Stop != "" {
-			r.Stop, r.Usage, r.Model = c.Stop, c.Usage, c.Model
+			r.Stop, r.Usage, r.Model, r.Origin = c.Stop, c.Usage, c.Model, c.Origin
 		}
 	}
 	r.Message.Content, r.Message.Thinking = string(text), string(thinking)
