@@ -107,4 +107,6 @@ type Origin struct {
 	Strategy string `json:"strategy,omitempty"`
 	// Confidence is the validators' mean, from 0 to 1; 0 without validators.
 	Confidence float64 `json:"confidence,omitempty"`
+	// Note is the validators' doubt about a text that was taken all the same.
+	Note string `json:"note,omitempty"`
 }

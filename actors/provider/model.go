@@ -39,26 +39,26 @@ type Middleware func(Model) Model
 // Request is one call: a conversation and how to continue it.
 type Request struct {
 	// Messages is the conversation, oldest first; at least one.
-	Messages []messages.Message
+	Messages []messages.Message `json:"messages"`
 	// Tools are the tools that the model may ask for.
-	Tools []messages.ToolSpec
+	Tools []messages.ToolSpec `json:"tools,omitempty"`
 	// Format is a JSON schema that the reply's text shall satisfy; nil for free
 	// text. A provider that cannot promise it fails with class invalid.
-	Format json.RawMessage
+	Format json.RawMessage `json:"format,omitempty"`
 	// Options tune the sampling.
-	Options Options
+	Options Options `json:"options,omitzero"`
 	// Key identifies the call: two requests with one key are the same call. ""
 	// for none.
-	Key string
+	Key string `json:"key,omitempty"`
 	// Kind is the type of call, which names settings of its own: "chat",
 	// "summary", any word. "": the default settings.
-	Kind string
+	Kind string `json:"kind,omitempty"`
 	// Session names the conversation that the call belongs to, for logs, events
 	// and exemplars; never a metric's label.
-	Session string
+	Session string `json:"session,omitempty"`
 	// Priority orders callers that wait: a lower number goes first, and equal
 	// ones in the order in which they came. Zero is normal; it may be negative.
-	Priority int
+	Priority int `json:"priority,omitempty"`
 }
 
 // Options tune a call. The zero value leaves everything to the server.
