@@ -21,13 +21,27 @@ type Message struct {
 	Role Role `json:"role"`
 	// Content is the text. Empty in an assistant message that only calls tools.
 	Content string `json:"content"`
+	// Images belong to the text, in a user message. A client whose server takes
+	// none fails with class invalid.
+	Images []Image `json:"images,omitempty"`
 	// Thinking is the model's reasoning where the server gives it apart.
 	Thinking string `json:"thinking,omitempty"`
+	// ThinkingRaw is the reasoning as a server wants it back with the tools'
+	// results (Anthropic's signed blocks), for the client that made it alone.
+	ThinkingRaw json.RawMessage `json:"thinking_raw,omitempty"`
 	// ToolCalls are the tools that an assistant message asks for, in order.
 	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
 	// ToolCallID and ToolName say which call a tool message answers.
 	ToolCallID string `json:"tool_call_id,omitempty"`
 	ToolName   string `json:"tool_name,omitempty"`
+}
+
+// Image is a picture in a message.
+type Image struct {
+	// MIME is its type: "image/png", "image/jpeg", "image/gif" or "image/webp".
+	MIME string `json:"mime"`
+	// Data is the file's bytes, base64 in JSON.
+	Data []byte `json:"data"`
 }
 
 // ToolCall is a model's wish to have a tool called.

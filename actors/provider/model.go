@@ -4,7 +4,7 @@
 // are Models themselves. Each works without actors; the provider actor of
 // package actors composes them and owns their state.
 //
-// The clients are in packages of their own: ollama, scripted.
+// The clients are in packages of their own: anthropic, ollama, openai, scripted.
 package provider
 
 import (
@@ -84,6 +84,8 @@ type Chunk struct {
 	// Text and Thinking continue the reply.
 	Text     string
 	Thinking string
+	// ThinkingRaw is [messages.Message.ThinkingRaw], whole, in one chunk.
+	ThinkingRaw json.RawMessage
 	// ToolCalls are whole calls; each appears in one chunk.
 	ToolCalls []messages.ToolCall
 	// Attempt counts from 1. When it grows, everything delivered under a smaller
@@ -126,7 +128,7 @@ func Collect(seq iter.Seq2[Chunk, error], each func(Chunk)) (*Reply, error) {
 			return nil, err
 		}
 		if c.Attempt > r.Attempts {
-			text, thinking, r.Message.ToolCalls = nil, nil, nil
+			text, thinking, r.Message.ToolCalls, r.Message.ThinkingRaw = nil, nil, nil, nil
 			r.Attempts = c.Attempt
 		}
 		if each != nil {
@@ -135,6 +137,9 @@ func Collect(seq iter.Seq2[Chunk, error], each func(Chunk)) (*Reply, error) {
 		text = append(text, c.Text...)
 		thinking = append(thinking, c.Thinking...)
 		r.Message.ToolCalls = append(r.Message.ToolCalls, c.ToolCalls...)
+		if c.ThinkingRaw != nil {
+			r.Message.ThinkingRaw = c.ThinkingRaw
+		}
 		if c.Stop != "" {
 			r.Stop, r.Usage, r.Model, r.Origin = c.Stop, c.Usage, c.Model, c.Origin
 		}
