@@ -1,6 +1,10 @@
 package provider
 
-import "github.com/covey-run/covey/messages"
+import (
+	"strconv"
+
+	"github.com/covey-run/covey/messages"
+)
 
 // badField is the error of every Check in this package.
 func badField(config, field string, value any, allowed string) error {
@@ -34,3 +38,8 @@ func joined(list []messages.Class) string {
 	}
 	return s
 }
+
+// within reports low <= f <= high; false for what is not a number.
+func within(f, low, high float64) bool { return f >= low && f <= high }
+
+func format(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

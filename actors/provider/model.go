@@ -92,7 +92,8 @@ type Chunk struct {
 	// number belongs to a broken attempt and must be discarded. 0 is 1.
 	Attempt int
 	// Broken is set on the first chunk of a new attempt that follows a partly
-	// delivered one, and says why.
+	// delivered one, and says why. That chunk has no content and comes as soon as
+	// the break is known, before the wait for the attempt.
 	Broken error
 	// Stop is set on the last chunk, with Usage and the Model that spoke.
 	Stop  messages.StopReason
