@@ -144,8 +144,8 @@ func (l *Limiter) reserve(tokens int, deadline time.Time) (Reservation, bool) {
 	defer l.mu.Unlock()
 	r := Reservation{l: l, at: l.cfg.Clock.Now()}
 	var first, second time.Duration
-	r.drawn[0], first = l.requests.reserve(r.at, 1)
-	r.drawn[1], second = l.tokens.reserve(r.at, tokens)
+	r.held[0], first = l.requests.reserve(r.at, 1)
+	r.held[1], second = l.tokens.reserve(r.at, tokens)
 	r.Wait = max(first, second)
 	if !deadline.IsZero() && r.at.Add(r.Wait).After(deadline) {
 		r.cancel(r.at)
