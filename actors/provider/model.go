@@ -59,6 +59,11 @@ type Request struct {
 	// Priority orders callers that wait: a lower number goes first, and equal
 	// ones in the order in which they came. Zero is normal; it may be negative.
 	Priority int `json:"priority,omitempty"`
+	// Fresh refuses a reply that a cache kept and a call that another has begun;
+	// the new reply replaces the kept one.
+	Fresh bool `json:"fresh,omitempty"`
+	// Override changes settings of the stack for this call alone. nil: none.
+	Override *Override `json:"-"`
 }
 
 // Options tune a call. The zero value leaves everything to the server.
