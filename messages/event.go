@@ -66,6 +66,8 @@ const (
 	LadderRung EventKind = "ladder.rung"
 	// LadderFallback: rung Count, named Text, answered instead of the first.
 	LadderFallback EventKind = "ladder.fallback"
+	// CallParked: a call waits for a person; Text is the id under which it does.
+	CallParked EventKind = "call.parked"
 	// LadderClosed: the unused model of rung Count, named Text, was closed.
 	LadderClosed EventKind = "ladder.closed"
 	// OutputRepaired: attempt Attempt was refused with Error; Text is what
