@@ -87,7 +87,7 @@ func NewResolver(l Levels, providers ...string) (*Resolver, error) {
 			where = func(path ...string) string { return level.name + " " + strings.Join(path, ".") }
 		}
 		add := func(group, name string, s Settings) error {
-			if err := s.Check(group == "providers"); err != nil {
+			if err := s.Check(map[bool]Scope{true: ForProvider, false: ForKind}[group == "providers"]); err != nil {
 				return messages.Errorf(messages.Invalid, "", "%s.%s: %w", group, name, err)
 			}
 			at := leveled{settings: &s, source: func(key string) string { return where(append([]string{group, name}, strings.Split(key, ".")...)...) }}
@@ -138,7 +138,7 @@ func (r *Resolver) Resolve(name, kind string, call *Settings) (Effective, error)
 		}
 	}
 	if call != nil {
-		if err := call.Check(false); err != nil {
+		if err := call.Check(ForCall); err != nil {
 			return e, messages.Errorf(messages.Invalid, "", "the call's settings: %w", err)
 		}
 		apply = append(apply, leveled{settings: call, source: func(string) string { return "call" }})
@@ -170,7 +170,7 @@ func (r *Resolver) Resolve(name, kind string, call *Settings) (Effective, error)
 		}
 		e.Values = append(e.Values, Value{"prices." + model, p.String(), source})
 	}
-	return e, e.Settings.Check(true)
+	return e, e.Settings.Check(ForProvider)
 }
 
 // String reads "$0.1 in, $0.2 out, $0.05 cached".
@@ -227,22 +227,37 @@ func (e *Effective) put(sw setting, v reflect.Value, source string) {
 	e.Values = append(e.Values, Value{sw.key, sw.show(v), source})
 }
 
+// Scope is what settings are for, which decides what they may hold.
+type Scope int
+
+const (
+	// ForProvider: everything.
+	ForProvider Scope = iota
+	// ForKind: not what all callers of a provider share.
+	ForKind
+	// ForCall: as ForKind, and of the cache only its switch.
+	ForCall
+)
+
 // Check refuses values out of range, naming the key, the value and what is
-// allowed. whole: they may hold the sections that only a provider has.
-func (s Settings) Check(whole bool) error {
+// allowed, and settings that have no place in the scope.
+func (s Settings) Check(scope Scope) error {
 	for _, f := range settings() {
 		v := f.value(&s)
 		if !v.IsValid() {
 			continue
 		}
-		if section, _, _ := strings.Cut(f.key, "."); !whole && slices.Contains(shared, section) {
+		if section, _, _ := strings.Cut(f.key, "."); scope != ForProvider && slices.Contains(shared, section) {
 			return messages.Errorf(messages.Invalid, "", "%s is not allowed here: a provider's calls share it: set it under providers", section)
+		}
+		if scope == ForCall && strings.HasPrefix(f.key, "cache.") {
+			return messages.Errorf(messages.Invalid, "", "%s is not allowed here: a call can only switch the cache off: set it under providers or calls", f.key)
 		}
 		if err := f.check(v); err != nil {
 			return err
 		}
 	}
-	if !whole && s.Prices != nil {
+	if scope != ForProvider && s.Prices != nil {
 		return messages.Errorf(messages.Invalid, "", "prices is not allowed here: set it under providers")
 	}
 	for model, p := range s.Prices {

@@ -41,7 +41,9 @@ type QueueSettings struct {
 type LimitSettings struct {
 	On                *bool `json:"on,omitempty" jsonschema:"false: none"`
 	RequestsPerMinute *int  `json:"requests_per_minute,omitempty" range:"1:1000000000" default:"none" jsonschema:"attempts a minute, retries included; no limit if not given"`
+	RequestBurst      *int  `json:"request_burst,omitempty" range:"1:1000000000" default:"a tenth" jsonschema:"how many of them may come at once after a pause; a tenth if not given"`
 	TokensPerMinute   *int  `json:"tokens_per_minute,omitempty" range:"1:1000000000" default:"none" jsonschema:"tokens a minute, in and out; no limit if not given"`
+	TokenBurst        *int  `json:"token_burst,omitempty" range:"1:1000000000" default:"half" jsonschema:"how many of them may be spent at once after a pause; half if not given"`
 }
 
 // CacheSettings are those of a [CacheConfig].
