@@ -34,7 +34,8 @@ func (f Answer) Stream(ctx context.Context, req *Request) iter.Seq2[Chunk, error
 // chunk is the reply as a stream of one chunk.
 func (r *Reply) chunk() Chunk {
 	c := Chunk{
-		Text: r.Message.Content, Thinking: r.Message.Thinking, ToolCalls: r.Message.ToolCalls, Attempt: r.Attempts,
+		Text: r.Message.Content, Thinking: r.Message.Thinking, ThinkingRaw: r.Message.ThinkingRaw,
+		ToolCalls: r.Message.ToolCalls, Attempt: r.Attempts,
 		Stop: r.Stop, Usage: r.Usage, Model: r.Model, Origin: r.Origin,
 	}
 	if c.Stop == "" {

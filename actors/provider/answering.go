@@ -25,8 +25,8 @@ type answering struct {
 	before    []*messages.Error
 	usage     messages.Usage // of refused answers
 	base      int            // attempts as chunks count them
-	delivered bool           // a chunk of an attempt that is over
-	broken    error          // why it is to be discarded
+	delivered bool           // a chunk of this attempt went out
+	bytes     int            // of its text
 	last      Chunk          // the attempt's last chunk, held back
 	left      bool           // the caller broke off
 }
@@ -35,7 +35,7 @@ type answering struct {
 // nil when the call is over.
 func (c *answering) attempt(m Model, req *Request) *Request {
 	c.made++
-	c.last = Chunk{}
+	c.last, c.delivered, c.bytes = Chunk{}, false, 0
 	highest := 1
 	reply, err := Collect(c.live(m.Stream(c.ctx, req), &highest), nil)
 	c.base += highest
@@ -87,11 +87,9 @@ func (c *answering) live(seq iter.Seq2[Chunk, error], highest *int) iter.Seq2[Ch
 func (c *answering) pass(chunk Chunk) bool {
 	if c.made > 1 {
 		chunk.Attempt = c.base + max(chunk.Attempt, 1)
-		if c.broken != nil {
-			chunk.Broken, c.broken = c.broken, nil
-		}
 	}
 	c.delivered = true
+	c.bytes += len(chunk.Text)
 	c.left = !c.yield(chunk, nil)
 	return !c.left
 }
@@ -109,7 +107,6 @@ func (c *answering) finish(reply *Reply, strategy string, meaning *string, v ver
 		}
 	} else if c.made > 1 {
 		last.Attempt = c.base
-		last.Broken, c.broken = c.broken, nil
 	}
 	if meaning != nil {
 		o := messages.Origin{}
@@ -167,9 +164,6 @@ func (c *answering) refuse(reply *Reply, bad *TierError) *Request {
 	c.refused++
 	class := messages.ClassOf(bad)
 	e := messages.Errorf(class, c.cfg.Name, "%w", bad)
-	if c.delivered {
-		c.broken = e
-	}
 	wait, ok := c.next(0)
 	if !bad.Retry || !ok || c.ctx.Err() != nil {
 		c.fail(e)
@@ -197,9 +191,6 @@ func (c *answering) refuse(reply *Reply, bad *TierError) *Request {
 func (c *answering) failed(req *Request, failure error) *Request {
 	class := messages.ClassOf(failure)
 	e := messages.AsError(failure, class, c.cfg.Name)
-	if c.delivered {
-		c.broken = failure
-	}
 	wait, ok := c.next(e.RetryAfter)
 	if !c.cfg.RetryCalls || !class.Retryable() || !ok || c.ctx.Err() != nil {
 		if len(c.before) > 0 {
@@ -242,6 +233,9 @@ func (c *answering) pause(e *messages.Error, how string, wait time.Duration) boo
 			Kind: messages.OutputRepaired, Time: c.cfg.Clock.Now(), Name: c.cfg.Name, Session: c.first.Session,
 			Attempt: c.made, Text: how, Wait: wait, Class: e.Class, Error: e,
 		})
+	}
+	if c.delivered && !c.yield(brokenOff(c.base, c.bytes, e), nil) {
+		return false
 	}
 	if wait == 0 {
 		return true

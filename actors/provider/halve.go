@@ -50,9 +50,8 @@ func (h *Halving) Wrap(m Model) Model {
 	return Func(func(ctx context.Context, req *Request) iter.Seq2[Chunk, error] {
 		return func(yield func(Chunk, error) bool) {
 			base := 0
-			var broken error
 			for n := 0; ; n++ {
-				highest, delivered := 1, false
+				highest, delivered, bytes := 1, false, 0
 				var failure error
 				for chunk, err := range m.Stream(ctx, req) {
 					if err != nil {
@@ -62,11 +61,9 @@ func (h *Halving) Wrap(m Model) Model {
 					highest = max(highest, chunk.Attempt)
 					if base > 0 {
 						chunk.Attempt = base + max(chunk.Attempt, 1)
-						if broken != nil {
-							chunk.Broken, broken = broken, nil
-						}
 					}
 					delivered = true
+					bytes += len(chunk.Text)
 					if !yield(chunk, nil) {
 						return
 					}
@@ -87,8 +84,8 @@ func (h *Halving) Wrap(m Model) Model {
 				}
 				req = &next
 				base += highest
-				if delivered {
-					broken = failure
+				if delivered && !yield(brokenOff(base, bytes, failure), nil) {
+					return
 				}
 			}
 		}

@@ -77,8 +77,8 @@ func (c LadderConfig) Check() error {
 // Others.
 //
 // A rung that breaks off in the middle of its reply is replaced like any other:
-// the next one's chunks carry a higher [Chunk.Attempt], the first of them with
-// [Chunk.Broken]. A rung's model is made when a call first needs it; a failure
+// a chunk without content says so at once ([Chunk.Broken]), and the next one's
+// carry a higher [Chunk.Attempt]. A rung's model is made when a call first needs it; a failure
 // to make it is the rung's failure, and is tried again by the next call.
 //
 // Close ends it.
@@ -168,21 +168,21 @@ type climb struct {
 	yield  func(Chunk, error) bool
 	start  time.Time
 	before []*messages.Error
-	base   int   // attempts of the rungs before
-	broken error // why what was delivered last is to be discarded
+	base   int // attempts of the rungs before
 
 	// of the rung under way
 	rung                   int
 	failure                error
 	unmade                 bool
 	highest                int
+	bytes                  int // of text
 	delivered, ended, left bool
 }
 
 // try makes the call on the i-th rung and returns its failure, nil when the
 // call is over.
 func (c *climb) try(i int) error {
-	c.rung, c.failure, c.highest = i, nil, 0
+	c.rung, c.failure, c.highest, c.bytes = i, nil, 0, 0
 	c.unmade, c.delivered, c.ended = false, false, false
 	r := c.l.rungs[i]
 	m, err := r.take(c.ctx)
@@ -222,9 +222,6 @@ func (c *climb) each(chunk Chunk, err error) bool {
 	c.highest = max(c.highest, chunk.Attempt, 1)
 	if c.rung > 0 {
 		chunk.Attempt = c.base + max(chunk.Attempt, 1)
-		if c.broken != nil {
-			chunk.Broken, c.broken = c.broken, nil
-		}
 	}
 	if chunk.Stop != "" {
 		c.ended = true
@@ -235,6 +232,7 @@ func (c *climb) each(chunk Chunk, err error) bool {
 		}
 	}
 	c.delivered = true
+	c.bytes += len(chunk.Text)
 	c.left = !c.yield(chunk, nil)
 	return !c.left
 }
@@ -259,9 +257,6 @@ func (c *climb) origin(inner *messages.Origin) *messages.Origin {
 func (c *climb) onward(i int, failure error) bool {
 	r := c.l.rungs[i]
 	e := messages.AsError(failure, messages.ClassOf(failure), r.Name)
-	if c.delivered {
-		c.broken = failure
-	}
 	c.base += max(c.highest, e.Attempts, 1)
 	ends := !c.unmade && c.l.ends(i, failure) || c.ctx.Err() != nil || errors.Is(failure, errLadderClosed)
 	last := i == len(c.l.rungs)-1
@@ -273,7 +268,7 @@ func (c *climb) onward(i int, failure error) bool {
 	switch {
 	case next != "":
 		c.before = append(c.before, e)
-		return true
+		return !c.delivered || c.yield(brokenOff(c.base, c.bytes, failure), nil)
 	case i == 0:
 		c.yield(Chunk{}, failure)
 	case ends:
@@ -282,6 +277,15 @@ func (c *climb) onward(i int, failure error) bool {
 		c.yield(Chunk{}, with(c.before[0], append(c.before[1:], e), c.base))
 	}
 	return false
+}
+
+// brokenOff is the chunk that says at once that what was delivered is to be
+// discarded, since another attempt follows.
+func brokenOff(attempt, bytes int, why error) Chunk {
+	return Chunk{
+		Attempt: attempt + 1,
+		Broken:  fmt.Errorf("attempt %d broke after %d bytes of text, attempt %d follows: %w", attempt, bytes, attempt+1, why),
+	}
 }
 
 // with returns a copy of an error with others attached after its own.

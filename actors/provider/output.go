@@ -134,7 +134,8 @@ func (c OutputConfig) withDefaults() OutputConfig {
 //
 // Where JSON is wanted the reply's text is the JSON that was found, and comes in
 // one chunk when it has been judged. Free text streams as it comes; if it is
-// refused, the next attempt's chunks carry a higher [Chunk.Attempt] and Broken.
+// refused, a chunk with [Chunk.Broken] says so, and the next attempt's carry a
+// higher Attempt.
 //
 // An error says its tier ([TierOf]). A failure of the call passes as it is, with
 // earlier refusals in Others. A request's Key gets a suffix after the first
