@@ -20,16 +20,16 @@ type LimiterConfig struct {
 	// RequestsPerMinute is the most requests in any minute. Zero: no limit.
 	RequestsPerMinute int
 	// RequestBurst is how many of them may come at once after a pause. Zero: a
-	// tenth of RequestsPerMinute, at least 1. What is allowed at once is taken
-	// off the steady rate, so that no minute sees more than the limit: with 60 a
-	// minute and a burst of 6, one comes every 1.09 s.
+	// tenth of RequestsPerMinute, at least 1. At most half of it, for what is
+	// allowed at once is taken off the steady rate, so that no minute sees more
+	// than the limit: with 60 a minute and a burst of 6, one comes every 1.09 s.
 	RequestBurst int
 	// TokensPerMinute is the most tokens, of requests and replies, in any minute
 	// as far as estimates are right. Zero: no limit.
 	TokensPerMinute int
 	// TokenBurst is how many of them may be spent at once after a pause. Zero:
-	// half of TokensPerMinute. A request that is estimated above it takes all of
-	// it.
+	// half of TokensPerMinute, which is the most. A request that is estimated
+	// above it takes all of it.
 	TokenBurst int
 	// Estimate says what a request will cost, in tokens, before it is sent. nil:
 	// [EstimateTokens].
@@ -49,12 +49,12 @@ func (c LimiterConfig) Check() error {
 	switch {
 	case c.RequestsPerMinute < 0 || c.RequestsPerMinute > most:
 		return badField("limits", "requests_per_minute", c.RequestsPerMinute, "1 to 1000000000, or 0 for no limit")
-	case c.RequestBurst < 0 || c.RequestBurst > c.RequestsPerMinute:
-		return badField("limits", "request_burst", c.RequestBurst, "1 to requests_per_minute, or 0 for a tenth of it")
+	case c.RequestBurst < 0 || c.RequestBurst > max(1, c.RequestsPerMinute/2):
+		return badField("limits", "request_burst", c.RequestBurst, "1 to half of requests_per_minute, or 0 for a tenth of it")
 	case c.TokensPerMinute < 0 || c.TokensPerMinute > most:
 		return badField("limits", "tokens_per_minute", c.TokensPerMinute, "1 to 1000000000, or 0 for no limit")
-	case c.TokenBurst < 0 || c.TokenBurst > c.TokensPerMinute:
-		return badField("limits", "token_burst", c.TokenBurst, "1 to tokens_per_minute, or 0 for half of it")
+	case c.TokenBurst < 0 || c.TokenBurst > max(1, c.TokensPerMinute/2):
+		return badField("limits", "token_burst", c.TokenBurst, "1 to half of tokens_per_minute, or 0 for that half")
 	}
 	return nil
 }

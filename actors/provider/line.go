@@ -7,11 +7,11 @@ import (
 
 // line decides who is next.
 //
-// Waiters stand in levels, one for each priority. The level that goes next is
-// the one whose oldest waiter came first, were each step of priority worth
+// Waiters stand in levels, one for each priority. Within a level the sessions
+// take turns, each in the order of its own calls. Among those whose turn it is in
+// their levels the one goes that came first, were each step of priority worth
 // ageEvery of waiting; so a waiter that has waited ageEvery longer than another
 // outranks it by one step, without anything being sorted anew as time passes.
-// Within a level the sessions take turns, each in the order of its own calls.
 // A line is not safe for concurrent use.
 type line struct {
 	ageEvery time.Duration // negative: priorities do not age
@@ -22,7 +22,6 @@ type line struct {
 // level holds the waiters of one priority.
 type level struct {
 	priority int
-	all      list.List // of *waiter, oldest first
 	turns    list.List // of *share: the front session is next
 	sessions map[string]*list.Element
 }
@@ -38,7 +37,6 @@ type waiter struct {
 	turn     chan struct{} // closed when it is its turn
 	since    time.Time
 	level    *level        // nil once it left the line
-	inAll    *list.Element // its place in level.all
 	inTurn   *list.Element // its place among its session's calls
 	itsTurns *list.Element // its session's place in level.turns
 }
@@ -60,7 +58,6 @@ func (l *line) push(now time.Time, priority int, session string) *waiter {
 		lv.sessions[session] = t
 	}
 	w := &waiter{turn: make(chan struct{}), since: now, level: lv, itsTurns: t}
-	w.inAll = lv.all.PushBack(w)
 	w.inTurn = t.Value.(*share).calls.PushBack(w)
 	l.n++
 	return w
@@ -77,9 +74,8 @@ func (l *line) pop() *waiter {
 	if next == nil {
 		return nil
 	}
-	t := next.turns.Front()
-	w := t.Value.(*share).calls.Front().Value.(*waiter)
-	next.turns.MoveToBack(t)
+	w := next.next()
+	next.turns.MoveToBack(w.itsTurns)
 	l.remove(w)
 	return w
 }
@@ -89,7 +85,7 @@ func (l *line) before(a, b *level) bool {
 	if l.ageEvery < 0 {
 		return a.priority < b.priority
 	}
-	older := b.oldest().Sub(a.oldest()) // by how much a has waited longer
+	older := b.next().since.Sub(a.next().since) // by how much a has waited longer
 	steps := float64(a.priority) - float64(b.priority)
 	if ahead := float64(older) - steps*float64(l.ageEvery); ahead != 0 {
 		return ahead > 0
@@ -97,7 +93,10 @@ func (l *line) before(a, b *level) bool {
 	return a.priority < b.priority
 }
 
-func (lv *level) oldest() time.Time { return lv.all.Front().Value.(*waiter).since }
+// next returns the waiter whose turn it is.
+func (lv *level) next() *waiter {
+	return lv.turns.Front().Value.(*share).calls.Front().Value.(*waiter)
+}
 
 // remove takes w out; false if it left before.
 func (l *line) remove(w *waiter) bool {
@@ -107,14 +106,13 @@ func (l *line) remove(w *waiter) bool {
 	}
 	w.level = nil
 	l.n--
-	lv.all.Remove(w.inAll)
 	t := w.itsTurns.Value.(*share)
 	t.calls.Remove(w.inTurn)
 	if t.calls.Len() == 0 {
 		lv.turns.Remove(w.itsTurns)
 		delete(lv.sessions, t.session)
 	}
-	if lv.all.Len() == 0 {
+	if lv.turns.Len() == 0 {
 		delete(l.levels, lv.priority)
 	}
 	return true

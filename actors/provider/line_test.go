@@ -129,8 +129,8 @@ func TestQueueNothingStarves(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		took := <-done
-		t.Logf("priority 9 among a thousand of priority 0 and a new one each second took %v", took)
-		if took > 20*time.Minute {
+		t.Logf("priority 9 behind a thousand of priority 0, with a new one each second, took %v", took)
+		if took > 4*time.Minute {
 			t.Errorf("the call of priority 9 waited %v", took)
 		}
 		time.Sleep(time.Hour)
