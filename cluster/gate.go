@@ -48,12 +48,13 @@ type opening struct {
 // what it has to say is said by a goroutine of its own, the newest word on each
 // breaker only, and again when NATS is back.
 type gate struct {
-	node  string
-	js    jetstream.JetStream
-	kv    jetstream.KeyValue
-	heard heard
-	warn  func(error)
-	ttl   time.Duration // of a dead node's right to probe
+	node   string
+	js     jetstream.JetStream
+	kv     jetstream.KeyValue
+	stream jetstream.Stream // under kv
+	heard  heard
+	warn   func(error)
+	ttl    time.Duration // of a dead node's right to probe
 
 	mu   sync.Mutex
 	say  map[string]*opening // by key; nil: closed
@@ -93,8 +94,11 @@ func openGate(ctx context.Context, nc *nats.Conn, node string, h heard, warn fun
 		}
 		return err
 	})
+	if err == nil {
+		g.stream, err = js.Stream(ctx, "KV_"+breakerBucket)
+	}
 	if err != nil {
-		return nil, err
+		return nil, messages.AsError(err, messages.Unavailable, "bucket "+breakerBucket)
 	}
 	g.ctx, g.quit = context.WithCancel(context.Background())
 	w, err := g.kv.Watch(g.ctx, openKey+"*")
@@ -256,6 +260,9 @@ func (g *gate) tell() {
 	}
 }
 
+// errOvertaken: another node said something in the same moment; it passes.
+var errOvertaken = errors.New("another node was faster")
+
 func (g *gate) publish(key string, o *opening) error {
 	ctx, cancel := context.WithTimeout(g.ctx, tellWait)
 	defer cancel()
@@ -272,7 +279,22 @@ func (g *gate) publish(key string, o *opening) error {
 	}
 	// KeyValue.Put takes no lifetime; whole seconds, rounded up.
 	m := &nats.Msg{Subject: "$KV." + breakerBucket + "." + key, Data: data}
-	_, err = g.js.PublishMsg(ctx, m, jetstream.WithMsgTTL(left.Truncate(time.Second)+time.Second))
+	// KeyValue.Get does not tell the sequence of a key that was deleted.
+	var last uint64
+	switch was, err := g.stream.GetLastMsgForSubject(ctx, m.Subject); {
+	case err == nil:
+		last = was.Sequence
+		var there opening
+		if json.Unmarshal(was.Data, &there) == nil && there.Until.After(o.Until) {
+			return nil // of two openings the later end holds, here as everywhere
+		}
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return err
+	}
+	_, err = g.js.PublishMsg(ctx, m, jetstream.WithMsgTTL(left.Truncate(time.Second)+time.Second), jetstream.WithExpectLastSequencePerSubject(last))
+	if apiCode(err) == jetstream.JSErrCodeStreamWrongLastSequence {
+		return errOvertaken
+	}
 	return err
 }
 
