@@ -171,10 +171,13 @@ func (c *answering) refuse(reply *Reply, bad *TierError) *Request {
 	}
 	var next *Request
 	how := "repair"
-	if c.refused <= c.cfg.Repairs {
+	switch {
+	case c.refused <= c.cfg.Repairs:
 		next = c.cfg.Repair(c.first, reply, bad.Err)
-	} else {
+	case c.cfg.Simplify != nil:
 		how, next = "simpler", c.cfg.Simplify(c.first, bad.Err)
+	default:
+		how, next = "simpler", simplerPrompt(c.first, c.wanted, bad.Err)
 	}
 	if !c.pause(e, how, wait) {
 		return nil

@@ -266,7 +266,7 @@ func TestLadderMakesAndCloses(t *testing.T) {
 		if closed.Load() != 0 {
 			t.Error("closed within a minute of its last use")
 		}
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		if closed.Load() != 1 || made.Load() != 1 {
 			t.Errorf("made %d times, closed %d times", made.Load(), closed.Load())

@@ -52,7 +52,8 @@ type OutputConfig struct {
 	// where no [Retry] is inside: a call has one owner of retries.
 	RetryCalls bool
 	// Repair and Simplify make the next request. nil: [RepairPrompt] and
-	// [SimplerPrompt]. They must not change req.
+	// [SimplerPrompt], which then knows Format and Required too. They must not
+	// change req.
 	Repair   func(req *Request, refused *Reply, why error) *Request
 	Simplify func(req *Request, why error) *Request
 	// Clock measures waits. nil: the real one.
@@ -113,9 +114,6 @@ func (c OutputConfig) withDefaults() OutputConfig {
 	}
 	if c.Repair == nil {
 		c.Repair = RepairPrompt
-	}
-	if c.Simplify == nil {
-		c.Simplify = SimplerPrompt
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/covey-run/covey/internal/misfit"
 	"github.com/covey-run/covey/messages"
@@ -26,7 +27,7 @@ func RepairPrompt(req *Request, refused *Reply, why error) *Request {
 	}
 	next.Messages = append(next.Messages, messages.Message{
 		Role:    messages.User,
-		Content: fmt.Sprintf("That answer cannot be used: %s. Give the whole answer again, mended.", misfit.Cut(why.Error(), maxWhy)),
+		Content: fmt.Sprintf("That answer cannot be used: %s. Give the whole answer again, mended.", inShort(why)),
 	})
 	return &next
 }
@@ -35,6 +36,10 @@ func RepairPrompt(req *Request, refused *Reply, why error) *Request {
 // last thing that the user said, with a plain instruction at its end, at
 // temperature 0.
 func SimplerPrompt(req *Request, why error) *Request {
+	return simplerPrompt(req, Wanted{Format: req.Format}, why)
+}
+
+func simplerPrompt(req *Request, w Wanted, why error) *Request {
 	next := *req
 	next.Messages = nil
 	from := len(req.Messages)
@@ -49,15 +54,27 @@ func SimplerPrompt(req *Request, why error) *Request {
 		}
 	}
 	order := "Answer shortly and plainly, with nothing but the answer."
-	if len(req.Format) > 0 {
+	if w.JSON() {
 		order = "Answer with one JSON value and not a word beside it."
+		if len(w.Required) > 0 {
+			order += " It is an object with the fields " + strings.Join(w.Required, ", ") + "."
+		}
 		var schema bytes.Buffer
-		if json.Compact(&schema, req.Format) == nil && schema.Len() <= maxFormat {
+		if json.Compact(&schema, w.Format) == nil && schema.Len() <= maxFormat {
 			order += " It must satisfy this JSON schema: " + schema.String()
 		}
 	}
-	order += fmt.Sprintf(" (The last answer could not be used: %s.)", misfit.Cut(why.Error(), maxWhy))
+	order += fmt.Sprintf(" (The last answer could not be used: %s.)", inShort(why))
 	next.Messages = append(next.Messages, messages.Message{Role: messages.User, Content: order})
 	next.Options.Temperature = new(float64)
 	return &next
+}
+
+// inShort is what is wrong, in words for a model.
+func inShort(why error) string {
+	text := why.Error()
+	if e := messages.AsError(why, "", ""); e.Message != "" {
+		text = e.Message
+	}
+	return misfit.Cut(text, maxWhy)
 }
