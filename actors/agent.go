@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -14,7 +15,8 @@ type agentActor struct {
 	scope *scope
 	path  string // within the run, and its journal writer
 	agent Agent
-	tools string // path of the supervisor of its tools
+	calls *provider.Settings // of its model calls
+	tools string             // path of the supervisor of its tools
 	turns turns
 	turn  *turn // the one that runs, nil when idle
 }
@@ -29,7 +31,7 @@ type turned struct {
 type turnLost struct{}
 
 func newAgentActor(s *scope, path string, a Agent, _, tools string) *agentActor {
-	return &agentActor{scope: s, path: path, agent: a, tools: tools}
+	return &agentActor{scope: s, path: path, agent: a, calls: a.settings(), tools: tools}
 }
 
 func (a *agentActor) Report() messages.Status {

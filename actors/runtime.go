@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
@@ -19,8 +21,19 @@ import (
 type RuntimeConfig struct {
 	// Models finds the model clients. Required.
 	Models *provider.Registry
-	// Providers tunes the actors of the providers, by provider name.
+	// Providers tunes the actors of the providers, by provider name: what code
+	// says, the lowest of the four levels of Settings, and what settings cannot
+	// say.
 	Providers map[string]provider.StackConfig
+	// Settings resolves what holds for a call. nil: what Providers say.
+	Settings *provider.Resolver
+	// Gate shares the openings of breakers with other nodes, which come in by
+	// [Runtime.Heard]. nil: this node is alone.
+	Gate provider.Gate
+	// Parker is the parking place for the rung "parked". nil: there is none.
+	Parker provider.Parker
+	// Rules are the rungs "rule:NAME", by name.
+	Rules map[string]provider.Rule
 	// Node names the node in claims. Required.
 	Node string
 }
@@ -36,6 +49,9 @@ type Runtime struct {
 	runs      supervisor.Ref
 	draining  atomic.Bool
 
+	gates gates
+	ways  *lru.Cache[callKey, *way]
+
 	mu     sync.Mutex
 	states map[string]*providerState
 	live   map[string]*Run
@@ -44,7 +60,10 @@ type Runtime struct {
 // NewRuntime puts the runtime's own supervisors into the tree.
 func NewRuntime(ctx context.Context, sys *supervisor.System, j Journal, b Bus, cfg RuntimeConfig) (*Runtime, error) {
 	rt := &Runtime{sys: sys, journal: j, bus: b, cfg: cfg, states: map[string]*providerState{}, live: map[string]*Run{}}
-	var err error
+	err := rt.settle()
+	if err != nil {
+		return nil, err
+	}
 	quarantine := supervisor.Policy{Spent: supervisor.DoQuarantine}
 	if rt.providers, err = sys.Spawn(ctx, supervisor.Ref{}, supervisor.Spec{Name: "providers", Kind: "supervisor", Policy: quarantine}); err != nil {
 		return nil, err

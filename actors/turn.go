@@ -31,6 +31,7 @@ type turn struct {
 	scope  *scope
 	path   string
 	agent  Agent
+	calls  *provider.Settings // of its model calls
 	tools  string
 	ask    messages.Ask
 	status status
@@ -42,7 +43,7 @@ type turn struct {
 }
 
 func newTurn(a *agentActor, ask messages.Ask) *turn {
-	return &turn{scope: a.scope, path: a.path, agent: a.agent, tools: a.tools, ask: ask, words: make(chan messages.Resolve, 1)}
+	return &turn{scope: a.scope, path: a.path, agent: a.agent, calls: a.calls, tools: a.tools, ask: ask, words: make(chan messages.Resolve, 1)}
 }
 
 // run works the ask out, records the reply and sends it.
@@ -210,7 +211,8 @@ func (t *turn) call(ctx context.Context, n int, talk []messages.Message) (*provi
 	t.say(messages.Running, fmt.Sprintf("step %s: model call %d", t.ask.Step, n+1), time.Time{})
 	req := &provider.Request{
 		Messages: talk, Format: t.ask.Format, Options: t.agent.Options,
-		Key: fmt.Sprintf("%s/%s/%s/%d", t.scope.run, t.path, t.ask.Step, n),
+		Key:     fmt.Sprintf("%s/%s/%s/%d", t.scope.run, t.path, t.ask.Step, n),
+		Session: t.scope.run, Kind: t.agent.Kind, Priority: t.agent.Priority,
 	}
 	for _, tl := range t.agent.Tools {
 		req.Tools = append(req.Tools, tl.Spec())
@@ -224,7 +226,7 @@ func (t *turn) call(ctx context.Context, n int, talk []messages.Message) (*provi
 		}
 	}
 	began := t.scope.rt.sys.Clock().Now()
-	reply, err := provider.Collect(t.scope.rt.Model(t.agent.Model).Stream(ctx, req), each)
+	reply, err := provider.Collect(t.scope.rt.ModelWith(t.agent.Model, t.calls).Stream(ctx, req), each)
 	if err == nil {
 		reply.Usage.Duration = t.scope.rt.sys.Clock().Since(began)
 	}

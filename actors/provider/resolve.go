@@ -307,3 +307,14 @@ const (
 	RungNameParked = "parked"
 	RungNameRule   = "rule:" // and the rule's name
 )
+
+// Fallbacks are the rungs of every fallback that the levels set.
+func (r *Resolver) Fallbacks() [][]string {
+	var all [][]string
+	for _, at := range r.levels {
+		if f := at.settings.Fallback; f != nil && len(f.Rungs) > 0 {
+			all = append(all, slices.Clone(f.Rungs))
+		}
+	}
+	return all
+}
