@@ -20,15 +20,16 @@ import (
 )
 
 // stacks are what the benchmarks compare, each around the same client: the
-// client alone, the default stack, and one that has everything: a cache (which
-// the requests always miss), a key to share under, limits of requests and
-// tokens, adaptive retries and an observer.
+// client alone, the default stack, the same for calls with a key, which may be
+// shared and so run in a goroutine of their own, and one that has everything: a
+// key, a cache (which the requests always miss), limits of requests and tokens,
+// adaptive retries and an observer.
 func stacks(m provider.Model, concurrency int) map[string]provider.Model {
 	queue := provider.QueueConfig{Concurrency: concurrency, Waiting: 10_000}
 	const plenty = 1_000_000_000
+	plain := must(provider.NewStack(provider.StackConfig{Name: "m", Queue: queue})).Wrap(m)
 	return map[string]provider.Model{
-		"direct": m,
-		"stack":  must(provider.NewStack(provider.StackConfig{Name: "m", Queue: queue})).Wrap(m),
+		"direct": m, "stack": plain, "keyed": plain,
 		"full": must(provider.NewStack(provider.StackConfig{
 			Name: "m", Queue: queue, Cache: &provider.CacheConfig{}, Adaptive: &provider.AdaptiveConfig{},
 			Limiter: provider.LimiterConfig{RequestsPerMinute: plenty, TokensPerMinute: plenty},
@@ -38,9 +39,13 @@ func stacks(m provider.Model, concurrency int) map[string]provider.Model {
 }
 
 // asking returns a request that no cache knows.
-func asking(key string) *provider.Request {
+func asking(key string, n int) *provider.Request {
+	text := fmt.Sprint(n)
+	if key != "" {
+		key += text
+	}
 	return &provider.Request{Key: key, Session: "s", Messages: []messages.Message{
-		{Role: messages.System, Content: "Answer in one sentence. " + key},
+		{Role: messages.System, Content: "Answer in one sentence. " + text},
 		{Role: messages.User, Content: "What is the capital of France?"},
 	}}
 }
@@ -52,13 +57,17 @@ func BenchmarkStack(b *testing.B) {
 	m, _ := play(fine)
 	all := stacks(m, 0)
 	all["hit"] = all["full"]
-	for _, name := range []string{"direct", "stack", "full", "hit"} {
+	for _, name := range []string{"direct", "stack", "keyed", "full", "hit"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			req := asking("")
-			for n := 0; b.Loop(); n++ {
+			key := ""
+			if name == "keyed" || name == "full" {
+				key = "k"
+			}
+			req := asking(key, 0)
+			for n := 1; b.Loop(); n++ {
 				if name == "full" {
-					req = asking(fmt.Sprint(n))
+					req = asking(key, n)
 				}
 				if _, err := provider.Call(context.Background(), all[name], req); err != nil {
 					b.Fatal(err)
@@ -96,21 +105,21 @@ func overHTTP(url string, client *http.Client) provider.Model {
 }
 
 // BenchmarkOverhead is what a stack adds to a call of a local server, with 1, 100
-// and 1,000 callers at once. Each caller makes the three kinds of call in turn,
+// and 1,000 callers at once. Each caller makes the four kinds of call in turn,
 // so that all meet the same machine. The metrics:
 //
 //	direct-p50-ns, direct-p99-ns   a call of the client alone
-//	stack-p50-ns, full-p50-ns      what a stack adds to it: with one caller the
+//	stack-, keyed-, full-p50-ns    what a stack adds to it: with one caller the
 //	                               median of the differences between neighbours,
 //	                               else the difference of the medians
-//	stack-p99-ns, full-p99-ns      the difference of the 99th percentiles
+//	stack-, keyed-, full-p99-ns    the difference of the 99th percentiles
 func BenchmarkOverhead(b *testing.B) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, "The capital\nis\nParis.\n")
 	}))
 	defer s.Close()
-	names := []string{"direct", "stack", "full"}
+	names := []string{"direct", "stack", "keyed", "full"}
 	for _, callers := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
 			transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -119,15 +128,19 @@ func BenchmarkOverhead(b *testing.B) {
 			all := stacks(overHTTP(s.URL, &http.Client{Transport: transport}), callers)
 			var mu sync.Mutex
 			took := map[string][]time.Duration{}
-			var diffs [2][]time.Duration
+			var diffs [3][]time.Duration
 			var wg sync.WaitGroup
 			rounds := b.N/callers + 2
 			for c := range callers {
 				wg.Go(func() {
 					mine := map[string][]time.Duration{}
 					for n := range rounds {
-						req := asking(fmt.Sprint(c, " ", n))
 						for _, i := range rand.Perm(len(names)) {
+							key := ""
+							if i > 1 {
+								key = "k"
+							}
+							req := asking(key, c*rounds+n)
 							start := time.Now()
 							r, err := provider.Call(context.Background(), all[names[i]], req)
 							d := time.Since(start)
