@@ -2,12 +2,9 @@ package actors
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
@@ -139,32 +136,12 @@ func (t *turn) judge(ctx context.Context, text string) error {
 		return messages.Errorf(messages.Malformed, "", "it is empty")
 	}
 	if len(t.ask.Format) > 0 {
-		if err := fits(t.ask.Format, text); err != nil {
+		if err := provider.Fits(t.ask.Format, text); err != nil {
 			return err
 		}
 	}
 	if t.agent.Validate != nil {
 		return t.agent.Validate(ctx, text)
-	}
-	return nil
-}
-
-// fits checks a text against a JSON schema.
-func fits(format json.RawMessage, text string) error {
-	var s jsonschema.Schema
-	if err := json.Unmarshal(format, &s); err != nil {
-		return messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
-	}
-	r, err := s.Resolve(nil)
-	if err != nil {
-		return messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
-	}
-	var v any
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return messages.Errorf(messages.Malformed, "", "it is not JSON: %w", err)
-	}
-	if err := r.Validate(v); err != nil {
-		return messages.Errorf(messages.Malformed, "", "it does not fit the format: %w", err)
 	}
 	return nil
 }

@@ -53,11 +53,7 @@ func schemaOf(format json.RawMessage) (*jsonschema.Resolved, error) {
 	if n := len(format); n > maxSchema {
 		return nil, messages.Errorf(messages.Invalid, "", "format: a schema of %d bytes is not allowed: use at most %d", n, maxSchema)
 	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(format, &s); err != nil {
-		return nil, messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
-	}
-	r, err := s.Resolve(nil)
+	r, err := compile(format)
 	if err != nil {
 		return nil, messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
 	}
@@ -68,6 +64,21 @@ func schemaOf(format json.RawMessage) (*jsonschema.Resolved, error) {
 	}
 	schemas.m[string(format)] = r
 	return r, nil
+}
+
+func compile(format json.RawMessage) (*jsonschema.Resolved, error) {
+	var doc any
+	if err := json.Unmarshal(format, &doc); err != nil {
+		return nil, err
+	}
+	if err := misfit.Sound(doc); err != nil {
+		return nil, err
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(format, &s); err != nil {
+		return nil, err
+	}
+	return s.Resolve(nil)
 }
 
 // fits judges a text; a nil schema takes any JSON.

@@ -69,7 +69,7 @@ func TestParse(t *testing.T) {
 			}
 		})
 	}
-	for _, format := range []string{"{", `{"type":7}`, `{"x":"` + strings.Repeat("x", 300<<10) + `"}`} {
+	for _, format := range []string{"{", `{"type":7}`, `{"$ref":"#"}`, `{"$ref":"#/$defs/a","$defs":{"a":{"anyOf":[{"$ref":"#/$defs/a"}]}}}`, `{"x":"` + strings.Repeat("x", 300<<10) + `"}`} {
 		if _, _, err := provider.Parse("{}", provider.Wanted{Format: json.RawMessage(format)}); !errors.Is(err, messages.Invalid) {
 			t.Errorf("format %.20s: %v", format, err)
 		}
