@@ -110,7 +110,7 @@ type Retry struct {
 
 // Breaker is a [provider.BreakerConfig].
 type Breaker struct {
-	Failures  int      `json:"failures,omitempty" jsonschema:"how many calls must fail in a row to open it; 5 if not given"`
+	Failures  int      `json:"failures,omitempty" jsonschema:"how many calls must fail to open it, of which each that succeeds forgives one; 5 if not given"`
 	OpenFor   Duration `json:"open_for,omitempty" jsonschema:"how long it then refuses calls; 1m if not given"`
 	Successes int      `json:"successes,omitempty" jsonschema:"how many probes must succeed to close it; 3 if not given"`
 }

@@ -14,13 +14,14 @@ import (
 )
 
 // BreakerConfig says when calls to a failing model stop for a while. The zero
-// value opens after 5 consecutive failed calls, for 60 s.
+// value opens after 5 failed calls, of which each success forgives one, for 60 s.
 type BreakerConfig struct {
 	// Name is the model, in events, in errors and at the Gate.
 	Name string
 	// Off lets every call pass, uncounted.
 	Off bool
-	// Failures is how many calls must fail in a row. Zero: 5.
+	// Failures is how many calls must fail; each that succeeds forgives one that
+	// failed before it. Zero: 5.
 	Failures int
 	// OpenFor is how long the breaker then refuses calls, before it lets a probe
 	// through. Zero: 60 s. At least 1 ms.

@@ -54,7 +54,7 @@ func TestBreaker(t *testing.T) {
 
 		time.Sleep(time.Minute - 1)
 		classIs(t, call(t, m), messages.Unavailable)
-		time.Sleep(1) // now it is Until
+		time.Sleep(time.Nanosecond) // now it is Until
 		classIs(t, call(t, m), messages.Transient)
 		if b.State() != provider.Open || !b.Until().Equal(time.Now().Add(time.Minute)) {
 			t.Errorf("%s until %v: a failed probe opens it again", b.State(), b.Until())
@@ -107,6 +107,18 @@ func TestBreakerCounts(t *testing.T) {
 		_, _, _ = call(t, m), call(t, m), call(t, m)
 		if b.State() != provider.Closed {
 			t.Error(b.State())
+		}
+	})
+	t.Run("a success forgives one failure", func(t *testing.T) {
+		b := must(provider.NewBreaker(provider.BreakerConfig{Failures: 3}))
+		bad := broken(messages.Transient)
+		m, calls := play(fine, fine, bad, bad, fine, bad, fine, bad, bad)
+		m = b.Wrap(m)
+		for b.State() == provider.Closed && calls() < 20 {
+			_ = call(t, m)
+		}
+		if calls() != 9 {
+			t.Errorf("open after %d calls", calls())
 		}
 	})
 	t.Run("a missing last chunk", func(t *testing.T) {

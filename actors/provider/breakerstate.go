@@ -16,6 +16,9 @@ import (
 // counter is gobreaker's count of the calls in one stretch.
 type counter struct {
 	two *gobreaker.TwoStepCircuitBreaker[struct{}]
+	// owed are the failures that no success has forgiven. gobreaker's lock guards
+	// it.
+	owed int
 }
 
 // errTrip is the failure that opens a counter of probes.
@@ -27,27 +30,35 @@ const never = 100 * 365 * 24 * time.Hour
 // countFailures returns the counter of a closed breaker: it trips, and then
 // refuses.
 func (b *Breaker) countFailures() *counter {
-	return b.newCounter(never, func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= uint32(b.cfg.Failures) })
+	return b.newCounter(never, b.cfg.Failures)
 }
 
 // countProbes returns the counter of a half-open breaker. It half-opens itself a
 // nanosecond after it was made, so it is made when the breaker opens.
 func (b *Breaker) countProbes() *counter {
-	c := b.newCounter(1, func(gobreaker.Counts) bool { return true })
+	c := b.newCounter(1, 1)
 	if done, err := c.two.Allow(); err == nil {
 		done(errTrip)
 	}
 	return c
 }
 
-func (b *Breaker) newCounter(timeout time.Duration, trip func(gobreaker.Counts) bool) *counter {
+func (b *Breaker) newCounter(timeout time.Duration, failures int) *counter {
 	c := &counter{}
 	c.two = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:        b.cfg.Name,
 		MaxRequests: uint32(b.cfg.Successes),
 		Timeout:     timeout,
-		ReadyToTrip: trip,
-		IsExcluded:  func(err error) bool { return err != nil && err != errTrip && !b.blames(err) },
+		ReadyToTrip: func(gobreaker.Counts) bool { return c.owed >= failures },
+		IsSuccessful: func(err error) bool { // asked once for each call that counts
+			if err == nil {
+				c.owed = max(0, c.owed-1)
+				return true
+			}
+			c.owed++
+			return false
+		},
+		IsExcluded: func(err error) bool { return err != nil && err != errTrip && !b.blames(err) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			b.counted(c, to)
 		},

@@ -58,7 +58,7 @@ type CacheSettings struct {
 // BreakerSettings are those of a [BreakerConfig].
 type BreakerSettings struct {
 	On        *bool            `json:"on,omitempty" jsonschema:"false: none"`
-	Failures  *int             `json:"failures,omitempty" range:"1:1048576" default:"5" jsonschema:"how many calls must fail in a row to open it; 5 if not given"`
+	Failures  *int             `json:"failures,omitempty" range:"1:1048576" default:"5" jsonschema:"how many calls must fail to open it, of which each that succeeds forgives one; 5 if not given"`
 	OpenFor   *Duration        `json:"open_for,omitempty" range:"1ms:24h" default:"1m" jsonschema:"how long it then refuses calls; 1m if not given"`
 	Successes *int             `json:"successes,omitempty" range:"1:1048576" default:"3" jsonschema:"how many probes must succeed to close it; 3 if not given"`
 	Classes   []messages.Class `json:"classes,omitempty" default:"all but the caller's own" jsonschema:"the classes of failure that count"`
