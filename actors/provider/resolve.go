@@ -270,11 +270,12 @@ func (s Settings) Check(scope Scope) error {
 			}
 		}
 	}
-	return s.Fallback.check()
+	return s.Fallback.check(scope == ForProvider)
 }
 
-// check looks at the rungs.
-func (f *FallbackSettings) check() error {
+// check looks at the rungs. whole: the texts that they need are there, too; a
+// type of call or a call may name "canned" and leave its texts to its provider.
+func (f *FallbackSettings) check(whole bool) error {
 	if f == nil {
 		return nil
 	}
@@ -286,7 +287,7 @@ func (f *FallbackSettings) check() error {
 		switch rule, is := strings.CutPrefix(ref, "rule:"); {
 		case name == "", is && rule == "":
 			return badField("fallback", fmt.Sprintf("rungs[%d]", i), fmt.Sprintf("%q", ref), "a model as ollama/llama3.2, canned, parked, or rule:NAME")
-		case ref == RungNameCanned && len(f.Canned) == 0:
+		case whole && ref == RungNameCanned && len(f.Canned) == 0:
 			return badField("fallback", "canned", "none", "at least one text, for the rung canned")
 		}
 		if slices.Contains(f.Rungs[:i], ref) {
