@@ -43,6 +43,7 @@ paid for again.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, g, f, args[0], args[1]) },
 	}
+	g.metricsFlags(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.model, "model", "", `model for every member, as "ollama/llama3.2" or "scripted"`)
 	fl.StringVar(&f.id, "id", "", "id of the run: the same id is the same run (default: made up)")
@@ -126,6 +127,7 @@ that answer.`,
 			})
 		},
 	}
+	g.metricsFlags(cmd)
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "no progress on stderr")
 	return cmd
 }
