@@ -1,6 +1,7 @@
 package vendorhttp
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,8 @@ func (c *Call) Failure(ctx context.Context, err error) *messages.Error {
 	switch {
 	case errors.As(c.Seen.Broke, &limit) || errors.As(err, &limit):
 		e = messages.Errorf(messages.Malformed, c.Source, "%s: after %d chunks: %w", c.Base, c.Pieces, limit)
+	case errors.Is(err, bufio.ErrTooLong): // the vendor's own bound was the smaller
+		e = messages.Errorf(messages.Malformed, c.Source, "%s: after %d chunks: the server sent a line that is too long", c.Base, c.Pieces)
 	case errors.As(err, &redirect):
 		e = messages.Errorf(messages.Invalid, c.Source, "%s: %w", c.Base, redirect)
 	case errors.As(err, &content):

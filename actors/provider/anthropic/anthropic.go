@@ -51,6 +51,9 @@ type Config struct {
 	// at least 1024. It comes on top of the reply's bound. Zero: the model decides
 	// (adaptive thinking), which models before Claude 4.6 do not know.
 	ThinkingTokens int
+	// MaxBytes bounds one answer, in bytes; a longer one fails with class
+	// malformed. Zero: 64 MiB. A line of it has at most 8 MiB in any case.
+	MaxBytes int
 	// HTTP makes the requests. nil: a client that all models share, with 64 idle
 	// connections a server and no timeout but the context's. Its Transport is
 	// wrapped, not changed.
@@ -68,6 +71,9 @@ func (c Config) Check() error {
 	}
 	if u, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return invalid(`base_url: %q is not allowed: use an address as "https://api.anthropic.com"`, vendorhttp.Redacted(c.BaseURL))
+	}
+	if c.MaxBytes < 0 {
+		return invalid("max_bytes: %d is not allowed: use a positive number, or 0 for 64 MiB", c.MaxBytes)
 	}
 	if c.MaxTokens < 0 {
 		return invalid("max_tokens: %d is not allowed: use a positive number, or 0 for 8192", c.MaxTokens)
@@ -128,7 +134,7 @@ func New(cfg Config) (*Model, error) {
 	}
 	opts := []option.RequestOption{
 		option.WithBaseURL(base),
-		option.WithHTTPClient(vendorhttp.Transport{Events: true}.Client(cfg.HTTP)),
+		option.WithHTTPClient(vendorhttp.Transport{Events: true, MaxBody: cfg.MaxBytes}.Client(cfg.HTTP)),
 		option.WithMaxRetries(0), // package provider's Retry is their one owner
 		option.WithoutOpenTelemetry(),
 	}

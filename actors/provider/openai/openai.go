@@ -52,6 +52,9 @@ type Config struct {
 	// Effort is how hard a model thinks that is told to think: "low", "medium",
 	// "high", or what else the server knows. "": "medium".
 	Effort string
+	// MaxBytes bounds one answer, in bytes; a longer one fails with class
+	// malformed. Zero: 64 MiB. A line of it has at most 8 MiB in any case.
+	MaxBytes int
 	// HTTP makes the requests. nil: a client that all models share, with 64 idle
 	// connections a server and no timeout but the context's. Its Transport is
 	// wrapped, not changed.
@@ -69,6 +72,9 @@ func (c Config) Check() error {
 	}
 	if u, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return invalid(`base_url: %q is not allowed: use an address as "http://127.0.0.1:8000/v1"`, vendorhttp.Redacted(c.BaseURL))
+	}
+	if c.MaxBytes < 0 {
+		return invalid("max_bytes: %d is not allowed: use a positive number, or 0 for 64 MiB", c.MaxBytes)
 	}
 	switch c.MaxTokensKey {
 	case "", "max_tokens", "max_completion_tokens":
@@ -135,7 +141,7 @@ func New(cfg Config) (*Model, error) {
 	}
 	opts := []option.RequestOption{
 		option.WithBaseURL(base),
-		option.WithHTTPClient(vendorhttp.Transport{Events: true}.Client(cfg.HTTP)),
+		option.WithHTTPClient(vendorhttp.Transport{Events: true, MaxBody: cfg.MaxBytes}.Client(cfg.HTTP)),
 		option.WithMaxRetries(0), // package provider's Retry is their one owner
 	}
 	if !key.Empty() {
