@@ -173,8 +173,12 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 		case ctx.Err() != nil:
 			return nil, ended(ctx, t.path)
 		case messages.ClassOf(err) == messages.ContextLength && !trimmed:
-			trimmed = true
-			*talk = trim(*talk)
+			half := provider.HalfHistory(*talk)
+			if half == nil {
+				return nil, err
+			}
+			trimmed, *talk = true, half
+			t.emit(messages.Event{Kind: messages.HistoryHalved, Name: t.agent.Model, Count: len(half), Class: messages.ContextLength})
 		default:
 			if err := t.park(ctx, err); err != nil {
 				return nil, err
@@ -239,27 +243,6 @@ func (t *turn) park(ctx context.Context, err error) error {
 	t.say(messages.Parked, fmt.Sprintf("step %s: waits for %s", t.ask.Step, t.agent.Model), until)
 	t.emit(messages.Event{Kind: messages.TurnParked, Name: t.agent.Model, Class: c, Error: e, Wait: wait, Until: until})
 	return t.scope.rt.sleep(ctx, wait)
-}
-
-// trim drops the older half of a conversation: of its turns, or, where there is
-// only the opening, of its text.
-func trim(talk []messages.Message) []messages.Message {
-	head := 0
-	for head < len(talk) && talk[head].Role == messages.System {
-		head++
-	}
-	rest := talk[head:]
-	if len(rest) == 1 {
-		m := rest[0]
-		r := []rune(m.Content)
-		m.Content = "[…] " + string(r[len(r)/2:])
-		return append(append([]messages.Message(nil), talk[:head]...), m)
-	}
-	cut := len(rest) / 2
-	for cut < len(rest)-1 && rest[cut].Role == messages.ToolRole { // a result stays with its call
-		cut++
-	}
-	return append(append([]messages.Message(nil), talk[:head]...), rest[cut:]...)
 }
 
 // say is what the live tree shows.

@@ -77,6 +77,8 @@ const (
 	HistoryHalved EventKind = "history.halved"
 	// RouteChosen: Text is the choice and why.
 	RouteChosen EventKind = "route.chosen"
+	// RouteUnsaved: what a router learned could not be saved, for Error.
+	RouteUnsaved EventKind = "route.unsaved"
 
 	// Nodes.
 	NodeStarted EventKind = "node.started"

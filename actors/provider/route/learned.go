@@ -41,8 +41,8 @@ type LearnedConfig struct {
 	Reward func(Outcome) float64
 	// Clock measures. nil: the real one.
 	Clock clockwork.Clock
-	// Observe hears of each choice ([messages.RouteChosen], with Error where
-	// saving failed). It must not block. nil: nobody.
+	// Observe hears of each choice, and where saving failed
+	// ([messages.RouteChosen], RouteUnsaved). It must not block. nil: nobody.
 	Observe func(messages.Event)
 }
 
@@ -271,8 +271,7 @@ func (r *Learned) complain(err error) {
 	}
 	e := messages.AsError(err, messages.Unavailable, r.name)
 	r.observe(messages.Event{
-		Kind: messages.RouteChosen, Time: r.clock.Now(), Name: r.name, Text: "saving what was learned failed",
-		Class: e.Class, Error: e,
+		Kind: messages.RouteUnsaved, Time: r.clock.Now(), Name: r.name, Class: e.Class, Error: e,
 	})
 }
 

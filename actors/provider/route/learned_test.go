@@ -197,7 +197,7 @@ func TestLearnedSaves(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		es := events.events()
-		if e := es[len(es)-1]; e.Error == nil || e.Error.Message != "the disk is full" || e.Text != "saving what was learned failed" {
+		if e := es[len(es)-1]; e.Kind != messages.RouteUnsaved || e.Error == nil || e.Error.Message != "the disk is full" {
 			t.Errorf("event %+v", e)
 		}
 		if err := r.Close(t.Context()); !errors.Is(err, messages.Unavailable) || !strings.Contains(err.Error(), "the disk is full") {
