@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -14,7 +15,8 @@ type agentActor struct {
 	scope *scope
 	path  string // within the run, and its journal writer
 	agent *Agent
-	tools string // path of the supervisor of its tools
+	calls *provider.Settings // of its model calls
+	tools string             // path of the supervisor of its tools
 	turns turns
 	turn  *turn // that of turns.now
 }

@@ -47,6 +47,11 @@ func (a Agent) Check() error {
 	if name, _ := provider.Split(a.Model); name == "" {
 		return bad("model", a.Model, `"<provider>/<model>"`)
 	}
+	if s := a.settings(); s != nil {
+		if err := s.Check(provider.ForCall); err != nil {
+			return messages.Errorf(messages.Invalid, "", "agent %q: %w", a.Name, err)
+		}
+	}
 	return nil
 }
 

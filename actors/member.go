@@ -32,6 +32,18 @@ type Agent struct {
 	Instructions string
 	// Model is "<provider>/<model>", as "ollama/llama3.2" or "scripted".
 	Model string
+	// Fallback are the rungs below Model, tried in order when it cannot answer:
+	// models, "canned", "parked" (a person), "rule:NAME"; up to 9. Empty: what is
+	// set for the provider and the type of call.
+	Fallback []string
+	// Kind is the type of its calls, which names settings of its own. "": none.
+	Kind string
+	// Priority orders its calls among those that wait for the provider: a lower
+	// number goes first. Zero is normal; it may be negative.
+	Priority int
+	// Calls are settings of its calls, above those of code, file and environment.
+	// They must not be changed afterwards. nil: none.
+	Calls *provider.Settings
 	// Tools are what it may call.
 	Tools []tool.Tool
 	// Options tune its model calls.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,11 +13,12 @@ import (
 )
 
 // providerState is what a provider's actor keeps over its restarts: the queue,
-// the breaker and its memory of failures.
+// the limits, the cache, the breaker and its memory of failures.
 type providerState struct {
-	ref   string
-	stack *provider.Stack
-	actor supervisor.Ref
+	ref    string
+	stack  *provider.Stack
+	limits string // in words, for the live tree
+	actor  supervisor.Ref
 }
 
 // providerActor owns one model client. A restart makes a new client behind the
@@ -54,40 +54,19 @@ func (p *providerActor) Receive(c *supervisor.Context, msg any) error {
 	return nil
 }
 
-func (p *providerActor) Report() messages.Status {
-	s := messages.Status{State: messages.Idle, Detail: map[string]string{"breaker": string(p.state.stack.Breaker.State())}}
-	if n := p.state.stack.Queue.InFlight(); n > 0 {
-		s.State = messages.Running
-		s.Detail["in_flight"] = strconv.Itoa(n)
-	}
-	if n := p.state.stack.Queue.Depth(); n > 0 {
-		s.Detail["waiting"] = strconv.Itoa(n)
-	}
-	if until := p.state.stack.Breaker.Until(); !until.IsZero() {
-		s.State, s.Until = messages.Parked, until
-	}
-	return s
-}
+func (p *providerActor) Report() messages.Status { return p.state.report() }
 
 // spawnProvider starts the actor of a model reference.
 func (rt *Runtime) spawnProvider(ctx context.Context, ref string) (*providerState, error) {
-	name, _ := provider.Split(ref)
-	cfg := rt.cfg.Providers[name]
-	cfg.Name, cfg.Clock = ref, rt.sys.Clock()
-	cfg.Observe = func(ev messages.Event) {
-		if ev.Time.IsZero() {
-			ev.Time = rt.sys.Clock().Now()
-		}
-		rt.sys.Events().Emit(ev)
+	first, err := rt.cfg.Models.Model(ref)
+	if err != nil { // a reference that never can work
+		return nil, err
 	}
-	stack, err := provider.NewStack(cfg)
+	stack, limits, err := rt.newStack(ref, first)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := rt.cfg.Models.Model(ref); err != nil { // a reference that never can work
-		return nil, err
-	}
-	st := &providerState{ref: ref, stack: stack}
+	st := &providerState{ref: ref, stack: stack, limits: limits}
 	// Not under the caller's context: it could end with the actor there, and
 	// nobody knowing.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spawnWait)
@@ -134,21 +113,6 @@ func guarded(m *client, st *providerState) provider.Model {
 					return
 				}
 			}
-		}
-	})
-}
-
-// Model is the model of a reference, behind its provider's actor: every call
-// goes through that actor's queue, breaker and retries.
-func (rt *Runtime) Model(ref string) provider.Model {
-	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
-		return func(yield func(provider.Chunk, error) bool) {
-			m, err := rt.lease(ctx, ref)
-			if err != nil {
-				yield(provider.Chunk{}, err)
-				return
-			}
-			m.Stream(ctx, req)(yield)
 		}
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
@@ -18,8 +20,19 @@ import (
 type RuntimeConfig struct {
 	// Models finds the model clients. Required.
 	Models *provider.Registry
-	// Providers tunes the actors of the providers, by provider name.
+	// Providers tunes the actors of the providers, by provider name: what code
+	// says, the lowest of the four levels of Settings, and what settings cannot
+	// say.
 	Providers map[string]provider.StackConfig
+	// Settings resolves what holds for a call. nil: what Providers say.
+	Settings *provider.Resolver
+	// Gate shares the openings of breakers with other nodes, which come in by
+	// [Runtime.Heard]. nil: this node is alone.
+	Gate provider.Gate
+	// Parker is the parking place for the rung "parked". nil: there is none.
+	Parker provider.Parker
+	// Rules are the rungs "rule:NAME", by name.
+	Rules map[string]provider.Rule
 	// Node names the node in claims. Required.
 	Node string
 }
@@ -35,6 +48,9 @@ type Runtime struct {
 	runs      supervisor.Ref
 	drain     sync.Once
 	drained   chan struct{} // closed once no new step may begin
+
+	gates gates
+	ways  *lru.Cache[callKey, *way]
 
 	// The locks are taken in this order. An actor's turn takes mu alone, and
 	// nothing waits while it is held.
@@ -54,7 +70,10 @@ func NewRuntime(ctx context.Context, sys *supervisor.System, j Journal, b Bus, c
 		sys: sys, journal: j, bus: b, cfg: cfg, drained: make(chan struct{}),
 		states: map[string]*providerState{}, live: map[string]*Run{},
 	}
-	var err error
+	err := rt.settle()
+	if err != nil {
+		return nil, err
+	}
 	quarantine := supervisor.Policy{Spent: supervisor.DoQuarantine}
 	if rt.providers, err = sys.Spawn(ctx, supervisor.Ref{}, supervisor.Spec{Name: "providers", Kind: "supervisor", Policy: quarantine}); err != nil {
 		return nil, err
@@ -100,8 +119,10 @@ func (rt *Runtime) Start(ctx context.Context, task messages.Task, m Member, ack 
 	if err := messages.CheckName("task: id", task.ID); err != nil {
 		return nil, err
 	}
-	if _, err := schemaOf(task.Format); err != nil {
-		return nil, err
+	if len(task.Format) > 0 {
+		if err := provider.CheckFormat(task.Format); err != nil {
+			return nil, err
+		}
 	}
 	rt.starting.Lock()
 	defer rt.starting.Unlock()

@@ -2,13 +2,10 @@ package actors
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
@@ -33,6 +30,7 @@ type turn struct {
 	scope   *scope
 	path    string
 	agent   *Agent
+	calls   *provider.Settings // of its model calls
 	tools   string
 	status  atomic.Pointer[messages.Status] // for the live tree
 	settled atomic.Bool                     // somebody answers, or has answered
@@ -44,7 +42,7 @@ type turn struct {
 }
 
 func newTurn(a *agentActor, now *turning) *turn {
-	return &turn{turning: now, scope: a.scope, path: a.path, agent: a.agent, tools: a.tools, late: func() {}}
+	return &turn{turning: now, scope: a.scope, path: a.path, agent: a.agent, calls: a.calls, tools: a.tools, late: func() {}}
 }
 
 // run works the ask out, records the reply and sends it.
@@ -82,9 +80,10 @@ func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 	if steps == 0 {
 		steps = defaultMaxSteps
 	}
-	format, err := schemaOf(t.ask.Format)
-	if err != nil {
-		return messages.Answer{}, err
+	if len(t.ask.Format) > 0 {
+		if err := provider.CheckFormat(t.ask.Format); err != nil {
+			return messages.Answer{}, err
+		}
 	}
 	talk := t.opening()
 	repairs := 0
@@ -104,9 +103,9 @@ func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 			continue
 		}
 		text := strings.TrimSpace(rec.Message.Content)
-		bad := t.judge(ctx, format, text)
+		bad := t.judge(ctx, text)
 		if bad == nil {
-			return messages.Answer{Run: t.scope.run, By: t.path, Text: text, Usage: t.usage, Model: rec.Model, Stop: rec.Stop}, nil
+			return messages.Answer{Run: t.scope.run, By: t.path, Text: text, Usage: t.usage, Model: rec.Model, Stop: rec.Stop, Origin: rec.Origin}, nil
 		}
 		if repairs++; repairs > maxRepairs {
 			return messages.Answer{}, messages.Errorf(messages.Malformed, t.path, "no usable answer after %d repairs: %w", maxRepairs, bad)
@@ -147,45 +146,17 @@ func prompt(said []messages.Said, question string) string {
 }
 
 // judge says what is wrong with a final answer; nil if it can be used.
-func (t *turn) judge(ctx context.Context, format *jsonschema.Resolved, text string) error {
+func (t *turn) judge(ctx context.Context, text string) error {
 	if text == "" {
 		return messages.Errorf(messages.Malformed, "", "it is empty")
 	}
-	if format != nil {
-		if err := fits(format, text); err != nil {
+	if len(t.ask.Format) > 0 {
+		if err := provider.Fits(t.ask.Format, text); err != nil {
 			return err
 		}
 	}
 	if t.agent.Validate != nil {
 		return t.agent.Validate(ctx, text)
-	}
-	return nil
-}
-
-// schemaOf reads a format; nil for none.
-func schemaOf(format json.RawMessage) (*jsonschema.Resolved, error) {
-	if len(format) == 0 {
-		return nil, nil
-	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(format, &s); err != nil {
-		return nil, messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
-	}
-	r, err := s.Resolve(nil)
-	if err != nil {
-		return nil, messages.Errorf(messages.Invalid, "", "format: not a JSON schema: %w", err)
-	}
-	return r, nil
-}
-
-// fits checks a text against a JSON schema.
-func fits(r *jsonschema.Resolved, text string) error {
-	var v any
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return messages.Errorf(messages.Malformed, "", "it is not JSON: %w", err)
-	}
-	if err := r.Validate(v); err != nil {
-		return messages.Errorf(messages.Malformed, "", "it does not fit the format: %w", err)
 	}
 	return nil
 }
@@ -204,7 +175,7 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 		reply, err := t.call(ctx, n, *talk)
 		switch {
 		case err == nil:
-			rec := &messages.Modeled{N: n, Model: reply.Model, Message: reply.Message, Usage: reply.Usage, Stop: reply.Stop}
+			rec := &messages.Modeled{N: n, Model: reply.Model, Message: reply.Message, Usage: reply.Usage, Stop: reply.Stop, Origin: reply.Origin}
 			rec.Usage.Calls = 1
 			if err := t.keep(ctx, rec); err != nil {
 				return nil, err
@@ -215,8 +186,12 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 		case ctx.Err() != nil:
 			return nil, ended(ctx, t.path)
 		case messages.ClassOf(err) == messages.ContextLength && !trimmed:
-			trimmed = true
-			*talk = trim(*talk)
+			half := provider.HalfHistory(*talk)
+			if half == nil {
+				return nil, err
+			}
+			trimmed, *talk = true, half
+			t.emit(messages.Event{Kind: messages.HistoryHalved, Name: t.agent.Model, Count: len(half), Class: messages.ContextLength})
 		default:
 			if err := t.park(ctx, err); err != nil {
 				return nil, err
@@ -237,7 +212,8 @@ func (t *turn) call(ctx context.Context, n int, talk []messages.Message) (*provi
 	t.say(messages.Running, fmt.Sprintf("step %s: model call %d", t.ask.Step, n+1), time.Time{})
 	req := &provider.Request{
 		Messages: talk, Format: t.ask.Format, Options: t.agent.Options,
-		Key: fmt.Sprintf("%s/%s/%s/%d", t.scope.run, t.path, t.ask.Step, n),
+		Key:     fmt.Sprintf("%s/%s/%s/%d", t.scope.run, t.path, t.ask.Step, n),
+		Session: t.scope.run, Kind: t.agent.Kind, Priority: t.agent.Priority,
 	}
 	for _, tl := range t.agent.Tools {
 		req.Tools = append(req.Tools, tl.Spec())
@@ -251,7 +227,7 @@ func (t *turn) call(ctx context.Context, n int, talk []messages.Message) (*provi
 		}
 	}
 	began := t.scope.rt.sys.Clock().Now()
-	reply, err := provider.Collect(t.scope.rt.Model(t.agent.Model).Stream(ctx, req), each)
+	reply, err := provider.Collect(t.scope.rt.ModelWith(t.agent.Model, t.calls).Stream(ctx, req), each)
 	if err == nil {
 		reply.Usage.Duration = t.scope.rt.sys.Clock().Since(began)
 	}
@@ -287,27 +263,6 @@ func (t *turn) park(ctx context.Context, err error) error {
 	t.say(messages.Parked, fmt.Sprintf("step %s: waits for %s", t.ask.Step, t.agent.Model), until)
 	t.emit(messages.Event{Kind: messages.TurnParked, Name: t.agent.Model, Class: c, Error: e, Wait: wait, Until: until})
 	return t.scope.rt.pause(ctx, wait)
-}
-
-// trim drops the older half of a conversation: of its turns, or, where there is
-// only the opening, of its text.
-func trim(talk []messages.Message) []messages.Message {
-	head := 0
-	for head < len(talk) && talk[head].Role == messages.System {
-		head++
-	}
-	rest := talk[head:]
-	if len(rest) == 1 {
-		m := rest[0]
-		r := []rune(m.Content)
-		m.Content = "[…] " + string(r[len(r)/2:])
-		return append(append([]messages.Message(nil), talk[:head]...), m)
-	}
-	cut := len(rest) / 2
-	for cut < len(rest)-1 && rest[cut].Role == messages.ToolRole { // a result stays with its call
-		cut++
-	}
-	return append(append([]messages.Message(nil), talk[:head]...), rest[cut:]...)
 }
 
 // say is what the live tree shows.

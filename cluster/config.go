@@ -8,6 +8,7 @@ import (
 
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/internal/metrics"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -29,11 +30,23 @@ type Config struct {
 	// MaxRuns is how many runs the node works on at once; more wait in the
 	// queue. Zero: 16.
 	MaxRuns int
-	// Models adds model providers, or replaces the built-in "ollama" and
-	// "scripted", by name.
+	// Models adds model providers, or replaces the built-in "ollama",
+	// "anthropic", "openai" and "scripted", by name.
 	Models map[string]provider.Factory
-	// Providers tunes queue, breaker and retry of a provider, by name.
+	// Providers tunes what is around a provider's models, by name: what code
+	// says, the lowest level of Settings.
 	Providers map[string]provider.StackConfig
+	// Settings are what code, a file and the environment say of providers and of
+	// types of call; see [provider.Levels]. An Environ of nil is the process's.
+	Settings provider.Levels
+	// Rules are the Go functions that a fallback may name, as "rule:NAME".
+	Rules map[string]provider.Rule
+	// Metrics is the address, "127.0.0.1:9464", at which the node serves
+	// Prometheus metrics (/metrics) and its models' health (/health). "": it
+	// serves none. An address that other machines reach needs MetricsToken, of at
+	// least 16 bytes, which every request must then carry ("Authorization: Bearer
+	// TOKEN").
+	Metrics, MetricsToken string
 	// Load makes a team of the definition in a task or in a run's first record,
 	// so that the node can work on teams that it was not given in code. nil:
 	// only those.
@@ -68,6 +81,11 @@ func (c Config) Check() error {
 	}
 	if c.MaxRuns < 0 {
 		return messages.Errorf(messages.Invalid, "", "config: max_runs: %d is not allowed: use 0 (for 16) or more", c.MaxRuns)
+	}
+	if c.Metrics != "" {
+		if err := metrics.CheckAddress(c.Metrics, c.MetricsToken); err != nil {
+			return err
+		}
 	}
 	for name, p := range c.Providers {
 		if err := p.Check(); err != nil {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,9 +11,6 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/covey-run/covey/actors"
-	"github.com/covey-run/covey/actors/provider"
-	"github.com/covey-run/covey/actors/provider/ollama"
-	"github.com/covey-run/covey/actors/provider/scripted"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -27,6 +25,8 @@ type Node struct {
 	bus    *bus
 	sys    *supervisor.System
 	rt     *actors.Runtime
+	gate   *gate // nil without a URL
+	watch  watchers
 	svc    micro.Service
 	work   sync.WaitGroup // deliveries in hand
 
@@ -73,36 +73,14 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.sys, err = supervisor.NewSystem(supervisor.Config{Name: cfg.Name, Clock: cfg.Clock}); err != nil {
 		return nil, err
 	}
-	models, err := registry(cfg)
-	if err != nil {
+	if err := n.startRuntime(ctx); err != nil {
 		return nil, err
 	}
-	n.rt, err = actors.NewRuntime(ctx, n.sys, n.client.journal, n.bus, actors.RuntimeConfig{
-		Models: models, Providers: cfg.Providers, Node: cfg.Name,
-	})
-	if err != nil {
+	if err := n.startWatchers(); err != nil {
 		return nil, err
 	}
 	n.svc, err = n.serveNode()
 	return n, err
-}
-
-// registry is the built-in models and the configured ones.
-func registry(cfg Config) (*provider.Registry, error) {
-	r := &provider.Registry{}
-	all := map[string]provider.Factory{
-		"ollama":   ollama.Factory(ollama.Config{}),
-		"scripted": func(string) (provider.Model, error) { return scripted.Default(), nil },
-	}
-	for name, f := range cfg.Models {
-		all[name] = f
-	}
-	for name, f := range all {
-		if err := r.Register(name, f); err != nil {
-			return nil, messages.Errorf(messages.Invalid, "", "config: models: %w", err)
-		}
-	}
-	return r, nil
 }
 
 // warn logs what has no caller.
@@ -132,29 +110,31 @@ func (n *Node) Tree(ctx context.Context) messages.TreeNode {
 }
 
 // Ping says whether the models of a member would work, without a model call,
-// where their clients can tell.
+// where their clients can tell. An agent with a fallback needs one rung that
+// works.
 func (n *Node) Ping(ctx context.Context, m actors.Member) error {
 	var errs []error
 	seen := map[string]bool{}
-	for _, ref := range modelsOf(m) {
-		if !seen[ref] {
-			seen[ref] = true
-			errs = append(errs, n.rt.Ping(ctx, ref))
+	for _, a := range agentsOf(m) {
+		key := fmt.Sprintf("%s %s %q", a.Model, a.Kind, a.Fallback)
+		if a.Calls != nil || !seen[key] {
+			seen[key] = true
+			errs = append(errs, n.rt.PingAgent(ctx, a))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func modelsOf(m actors.Member) (refs []string) {
+func agentsOf(m actors.Member) (all []actors.Agent) {
 	switch m := m.(type) {
 	case actors.Agent:
-		return []string{m.Model}
+		return []actors.Agent{m}
 	case actors.Team:
 		for _, m := range m.Members {
-			refs = append(refs, modelsOf(m)...)
+			all = append(all, agentsOf(m)...)
 		}
 	}
-	return refs
+	return all
 }
 
 // stopWithin bounds a Stop whose context has no deadline.
@@ -201,6 +181,10 @@ func (n *Node) stop(ctx context.Context) error {
 
 // abandon closes what is open.
 func (n *Node) abandon() {
+	n.watch.stop()
+	if n.gate != nil {
+		n.gate.close()
+	}
 	if n.bus != nil {
 		n.bus.close()
 	}

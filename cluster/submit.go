@@ -17,6 +17,9 @@ func (n *Node) Serve(ctx context.Context, m actors.Member) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
+	if err := n.rt.CheckModels(m); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	n.members[m.MemberName()] = m
 	n.mu.Unlock()

@@ -21,13 +21,27 @@ type Message struct {
 	Role Role `json:"role"`
 	// Content is the text. Empty in an assistant message that only calls tools.
 	Content string `json:"content"`
+	// Images belong to the text, in a user message. A client whose server takes
+	// none fails with class invalid.
+	Images []Image `json:"images,omitempty"`
 	// Thinking is the model's reasoning where the server gives it apart.
 	Thinking string `json:"thinking,omitempty"`
+	// ThinkingRaw is the reasoning as a server wants it back with the tools'
+	// results (Anthropic's signed blocks), for the client that made it alone.
+	ThinkingRaw json.RawMessage `json:"thinking_raw,omitempty"`
 	// ToolCalls are the tools that an assistant message asks for, in order.
 	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
 	// ToolCallID and ToolName say which call a tool message answers.
 	ToolCallID string `json:"tool_call_id,omitempty"`
 	ToolName   string `json:"tool_name,omitempty"`
+}
+
+// Image is a picture in a message.
+type Image struct {
+	// MIME is its type: "image/png", "image/jpeg", "image/gif" or "image/webp".
+	MIME string `json:"mime"`
+	// Data is the file's bytes, base64 in JSON.
+	Data []byte `json:"data"`
 }
 
 // ToolCall is a model's wish to have a tool called.
@@ -88,4 +102,25 @@ func (u Usage) Add(v Usage) Usage {
 	u.CachedTokens += v.CachedTokens
 	u.Duration += v.Duration
 	return u
+}
+
+// Origin says how a reply came about when it was not simply the first choice's.
+type Origin struct {
+	// Rung is the place in the ladder that gave it, from 0: the first choice.
+	Rung int `json:"rung,omitempty"`
+	// Name is that rung's: a model's reference, a rule's, "canned", "parked".
+	Name string `json:"name,omitempty"`
+	// Fallback: a rung below the first gave it.
+	Fallback bool `json:"fallback,omitempty"`
+	// Before are the failures of the rungs before it, in their order.
+	Before []*Error `json:"before,omitempty"`
+	// Cached: it was given before, and kept.
+	Cached bool `json:"cached,omitempty"`
+	// Strategy is how the text was read: "json", "raw" or another strategy's
+	// name; "" where nothing was parsed.
+	Strategy string `json:"strategy,omitempty"`
+	// Confidence is the validators' mean, from 0 to 1; 0 without validators.
+	Confidence float64 `json:"confidence,omitempty"`
+	// Note is the validators' doubt about a text that was taken all the same.
+	Note string `json:"note,omitempty"`
 }

@@ -33,11 +33,52 @@ const (
 	ToolReturned   EventKind = "tool.returned"
 	StepFromRecord EventKind = "step.from_journal"
 
-	// Providers. Name is the model.
-	ProviderRetry   EventKind = "provider.retry" // Attempt failed; next after Wait
+	// Providers. Name is the model; Session and Call are the request's where the
+	// event is about one call.
+	// ProviderCall: a call through a whole stack ended, after Wait and Attempt
+	// attempts; Class and Error if it failed, Usage if not.
+	ProviderCall EventKind = "provider.call"
+	// ProviderAttempt: an attempt at the client ended after Wait; Class and Error
+	// if it failed.
+	ProviderAttempt EventKind = "provider.attempt"
+	// ProviderRetry: Attempt failed; the next follows after Wait.
+	ProviderRetry EventKind = "provider.retry"
+	// QueueWaited: a call was admitted after Wait; Count are still waiting.
+	QueueWaited EventKind = "queue.waited"
+	// QueueRefused: the queue was full with Count waiting.
+	QueueRefused EventKind = "queue.refused"
+	// LimiterWait: a call, or its retry, waits for Wait until its rate limits
+	// allow it.
+	LimiterWait EventKind = "limiter.wait"
+	// LimiterRefused: that wait would have passed the caller's deadline.
+	LimiterRefused EventKind = "limiter.refused"
+	// CacheHit: a kept reply was given.
+	CacheHit EventKind = "cache.hit"
+	// FlightJoined: a call shares one that is under way, with Count callers now.
+	FlightJoined    EventKind = "flight.joined"
 	BreakerOpened   EventKind = "breaker.opened" // until Until
 	BreakerHalfOpen EventKind = "breaker.half_open"
 	BreakerClosed   EventKind = "breaker.closed"
+
+	// Ladders, outputs and routers. Name is the ladder, output or router.
+	// LadderRung: rung Count (from 0) failed with Error; Text is the next rung's
+	// name, "" if there is none or the failure ends the chain.
+	LadderRung EventKind = "ladder.rung"
+	// LadderFallback: rung Count, named Text, answered instead of the first.
+	LadderFallback EventKind = "ladder.fallback"
+	// CallParked: a call waits for a person; Text is the id under which it does.
+	CallParked EventKind = "call.parked"
+	// LadderClosed: the unused model of rung Count, named Text, was closed.
+	LadderClosed EventKind = "ladder.closed"
+	// OutputRepaired: attempt Attempt was refused with Error; Text is what
+	// follows after Wait: "repair", "simpler" or "again".
+	OutputRepaired EventKind = "output.repaired"
+	// HistoryHalved: the conversation was too long; Count messages are left.
+	HistoryHalved EventKind = "history.halved"
+	// RouteChosen: Text is the choice and why.
+	RouteChosen EventKind = "route.chosen"
+	// RouteUnsaved: what a router learned could not be saved, for Error.
+	RouteUnsaved EventKind = "route.unsaved"
 
 	// Nodes.
 	NodeStarted EventKind = "node.started"
@@ -57,6 +98,10 @@ type Event struct {
 	Path string `json:"path,omitempty"`
 	Run  string `json:"run,omitempty"`
 	Step string `json:"step,omitempty"`
+	// Session is the conversation that a model call belongs to.
+	Session string `json:"session,omitempty"`
+	// Call is that call's type: its request's Kind.
+	Call string `json:"call,omitempty"`
 	// Name is the member, tool or model that the event is about.
 	Name string `json:"name,omitempty"`
 	// Text is a short human text: a prompt's or an answer's beginning, a chunk.

@@ -35,6 +35,7 @@ type (
 		Message Message    `json:"message"`
 		Usage   Usage      `json:"usage"`
 		Stop    StopReason `json:"stop"`
+		Origin  *Origin    `json:"origin,omitempty"`
 	}
 
 	// Intent: a tool is about to be called. No tool runs without one.

@@ -63,6 +63,9 @@ type Answer struct {
 	Model string `json:"model,omitempty"`
 	// Stop says why that model stopped; StopLength means a cut-off answer.
 	Stop StopReason `json:"stop,omitempty"`
+	// Origin says where the text came from when it was not simply the first
+	// choice's: a fallback, a cache. nil: it was.
+	Origin *Origin `json:"origin,omitempty"`
 	// Steps counts the run's steps (model replies and tool results), and
 	// Journal how many of them were read rather than done in this process.
 	Steps   int `json:"steps,omitempty"`

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/actors/provider/scripted"
+	"github.com/covey-run/covey/messages"
 )
 
 // known are the providers that a file may have settings for without naming a
@@ -41,12 +43,24 @@ func (f File) Check() error {
 func (f File) checkMember(at []any, m Member) error {
 	agent := map[string]bool{
 		"role": m.Role != "", "instructions": m.Instructions != "", "max_steps": m.Steps != 0, "timeout": m.Timeout != 0,
+		"fallback": len(m.Fallback) > 0, "kind": m.Kind != "", "priority": m.Priority != 0, "call": m.Call != nil,
 		"max_park": m.Park != nil, "restart": m.Restart != "", "tools": len(m.Tools) > 0, "options": !isZero(m.Options),
 	}
 	team := map[string]bool{"plan": m.Plan != nil, "supervision": m.Supervision != nil}
 	if len(m.Members) == 0 {
 		if key := first(team); key != "" {
 			return f.src.fault(below(at, key), "%s%s is for a team, and this has no members", in(at), key)
+		}
+		if m.Call != nil {
+			if err := m.Call.Check(provider.ForCall); err != nil {
+				return f.src.fault(f.faulty(below(at, "call"), err), "%scall: %w", in(at), err)
+			}
+		}
+		if len(m.Fallback) > 0 {
+			s := provider.Settings{Fallback: &provider.FallbackSettings{Rungs: m.Fallback}}
+			if err := s.Check(provider.ForCall); err != nil {
+				return f.src.fault(below(at, "fallback"), "%s%w", in(at), err)
+			}
 		}
 		return f.once(at, "tools", m.Tools)
 	}
@@ -114,9 +128,17 @@ func (f File) checkTools() error {
 
 func (f File) checkProviders() error {
 	used := append(f.providersUsed(f.Member), known...)
+	for _, s := range f.allSettings() {
+		if s.Fallback != nil {
+			for _, ref := range s.Fallback.Rungs {
+				name, _ := provider.Split(ref)
+				used = append(used, name)
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.Providers)) {
 		at := []any{"providers", name}
-		if !slices.Contains(used, name) {
+		if !slices.Contains(used, name) && f.Providers[name].API == "" {
 			return f.src.fault(at, "providers: no member's model is of %q; %s", name, suggest(name, known))
 		}
 		p := f.Providers[name]
@@ -129,16 +151,67 @@ func (f File) checkProviders() error {
 				return f.src.fault(below(at, "url"), "providers.%s.url: a user, a password or a query is not allowed in a team file: keys come from the environment", name)
 			}
 		}
-		if err := p.Stack().Check(); err != nil {
-			return f.src.fault(at, "providers.%s: %w", name, err)
+		if q := p.Queue; q != nil && (p.Concurrency != nil && q.Concurrency != nil || p.Waiting != nil && q.Waiting != nil) {
+			return f.src.fault(at, "providers.%s: concurrency and waiting are given twice, once under queue: use one of them", name)
+		}
+		if err := p.settings().Check(provider.ForProvider); err != nil {
+			return f.src.fault(f.faulty(at, err), "providers.%s: %w", name, err)
+		}
+		if p.API != "" && !slices.Contains(apis, p.API) {
+			return f.src.refused(below(at, "api"), p.API, "one of "+strings.Join(apis, ", "))
+		}
+		if p.KeyEnv != "" && !variable.MatchString(p.KeyEnv) { // it may be the key itself: it is not shown
+			return f.src.fault(below(at, "key_env"), "providers.%s.key_env: this is not allowed: use the name of an environment variable, as OPENAI_API_KEY; a key has no place in a team file", name)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(f.Calls)) {
+		at := []any{"calls", kind}
+		if err := messages.CheckName("calls", kind); err != nil {
+			return f.src.fault(at, "%w", err)
+		}
+		if err := f.Calls[kind].Check(provider.ForKind); err != nil {
+			return f.src.fault(f.faulty(at, err), "calls.%s: %w", kind, err)
 		}
 	}
 	return nil
 }
 
+// apis are the APIs that a provider of any name may speak.
+var apis = []string{"anthropic", "ollama", "openai"}
+
+// allSettings are those of providers and of types of call.
+func (f File) allSettings() (all []provider.Settings) {
+	for _, p := range f.Providers {
+		all = append(all, p.Settings)
+	}
+	for _, s := range f.Calls {
+		all = append(all, s)
+	}
+	return all
+}
+
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+// faulty is the place of a setting that was refused: its error begins with the
+// setting's key.
+func (f File) faulty(at []any, err error) []any {
+	key, _, _ := strings.Cut(err.Error(), ":")
+	for part := range strings.SplitSeq(key, ".") {
+		if strings.ContainsAny(part, " ") {
+			break
+		}
+		at = below(at, part)
+	}
+	return at
+}
+
 func (f File) providersUsed(m Member) (names []string) {
 	name, _ := provider.Split(m.Model)
 	names = append(names, name)
+	for _, ref := range m.Fallback {
+		name, _ := provider.Split(ref)
+		names = append(names, name)
+	}
 	for _, sub := range m.Members {
 		names = append(names, f.providersUsed(sub)...)
 	}

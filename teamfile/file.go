@@ -17,6 +17,8 @@ type File struct {
 	Tools []Tool `json:"tools,omitempty" jsonschema:"the tools that members may name; of a single agent, the tools that it has"`
 	// Providers are settings by provider.
 	Providers map[string]Provider `json:"providers,omitempty" jsonschema:"settings by provider, as ollama"`
+	// Calls are settings by type of call, the Kind of a member.
+	Calls map[string]provider.Settings `json:"calls,omitempty" jsonschema:"settings by type of call, which members name as their kind"`
 	// Scripted are the rules of the built-in model scripted.
 	Scripted []scripted.Rule `json:"scripted,omitempty" jsonschema:"the rules by which the built-in model scripted answers, tried in order; without any it answers by itself"`
 
@@ -34,6 +36,12 @@ type Member struct {
 	Model        string `json:"model,omitempty" jsonschema:"provider and model, as ollama/llama3.2, or scripted; of a team: for members that name none"`
 	Role         string `json:"role,omitempty" jsonschema:"tells the model who it is, as: an expert in Renaissance history"`
 	Instructions string `json:"instructions,omitempty" jsonschema:"added to the role as they are"`
+	// Fallback are the rungs below the model.
+	Fallback []string `json:"fallback,omitempty" jsonschema:"what answers when the model cannot, in order: models, canned, parked (a person: covey parked); up to 9"`
+	Kind     string   `json:"kind,omitempty" jsonschema:"the type of its model calls, which has settings of its own under calls"`
+	Priority int      `json:"priority,omitempty" jsonschema:"among calls that wait for a provider, a lower number goes first; 0 if not given, and it may be negative"`
+	// Call are settings of its calls, above all others.
+	Call *provider.Settings `json:"call,omitempty" jsonschema:"settings of its model calls alone: retry, cache (on or off), fallback"`
 	// Tools name tools of the file, built-in ones, or ones that a program adds.
 	Tools   []string           `json:"tools,omitempty" jsonschema:"the names of the tools that it may call"`
 	Options provider.Options   `json:"options,omitzero" jsonschema:"tune its model calls"`
@@ -90,27 +98,12 @@ type Tool struct {
 
 // Provider is how to reach a provider, and what to do in its bad times.
 type Provider struct {
-	URL         string   `json:"url,omitempty" jsonschema:"the server's address, as http://127.0.0.1:11434; keys come from the environment"`
-	Concurrency int      `json:"concurrency,omitempty" jsonschema:"how many calls run at once; 5 if not given"`
-	Waiting     *int     `json:"waiting,omitempty" jsonschema:"how many more may wait; 1000 if not given"`
-	Retry       *Retry   `json:"retry,omitempty" jsonschema:"how a failed call is made again"`
-	Breaker     *Breaker `json:"breaker,omitempty" jsonschema:"when calls to a failing provider stop for a while"`
-}
-
-// Retry is a [provider.RetryConfig].
-type Retry struct {
-	Attempts int      `json:"attempts,omitempty" jsonschema:"in all, the first included; 4 if not given, 1 for no retry"`
-	Initial  Duration `json:"initial,omitempty" jsonschema:"the first wait; 1s if not given"`
-	Factor   float64  `json:"factor,omitempty" jsonschema:"from one wait to the next; 2 if not given"`
-	Jitter   *float64 `json:"jitter,omitempty" jsonschema:"the share by which a wait varies; 0.5 if not given"`
-	Max      Duration `json:"max,omitempty" jsonschema:"the longest wait, one that the server asks for included; 1m if not given"`
-	Total    Duration `json:"total,omitempty" jsonschema:"the longest sum of waits; 2m if not given"`
-	Attempt  Duration `json:"attempt_timeout,omitempty" jsonschema:"bounds one attempt; not bounded if not given"`
-}
-
-// Breaker is a [provider.BreakerConfig].
-type Breaker struct {
-	Failures  int      `json:"failures,omitempty" jsonschema:"how many calls must fail in a row to open it; 5 if not given"`
-	OpenFor   Duration `json:"open_for,omitempty" jsonschema:"how long it then refuses calls; 1m if not given"`
-	Successes int      `json:"successes,omitempty" jsonschema:"how many probes must succeed to close it; 3 if not given"`
+	URL     string `json:"url,omitempty" jsonschema:"the server's address, as http://127.0.0.1:11434; keys come from the environment or from key_file"`
+	API     string `json:"api,omitempty" jsonschema:"the API that the server speaks, for a provider of a name of your own: ollama, anthropic or openai (which vLLM, LiteLLM, llama.cpp and Groq speak too); the provider's name if not given"`
+	KeyEnv  string `json:"key_env,omitempty" jsonschema:"the environment variable that holds the key; the API's own if not given, for the API's own server"`
+	KeyFile string `json:"key_file,omitempty" jsonschema:"a file of mode 0600 that holds the key"`
+	// Concurrency and Waiting are short for those of the queue.
+	Concurrency *int `json:"concurrency,omitempty" jsonschema:"short for queue.concurrency"`
+	Waiting     *int `json:"waiting,omitempty" jsonschema:"short for queue.waiting"`
+	provider.Settings
 }

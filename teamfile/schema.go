@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +46,10 @@ var format = sync.OnceValue(func() formatSchema {
 		"member": schemaOf[Member](), "plan": schemaOf[Plan](), "supervision": schemaOf[Supervision](),
 		"tool": schemaOf[Tool](), "rule": schemaOf[scripted.Rule](), "options": options(), "duration": duration(),
 	}
+	root.Defs["plan"].Properties["kind"].Enum = enum(kinds()...).Enum
+	for name, t := range sections() {
+		root.Defs[name] = t
+	}
 	limit(root)
 	for _, d := range root.Defs {
 		limit(d)
@@ -61,8 +67,12 @@ var format = sync.OnceValue(func() formatSchema {
 
 func schemaOf[T any]() *jsonschema.Schema {
 	special := special()
-	if t := reflect.TypeFor[T](); special[t] != nil {
-		delete(special, t)
+	t := reflect.TypeFor[T]()
+	delete(special, t)
+	for f := range t.Fields() {
+		if f.Anonymous { // its keys are the type's own
+			delete(special, f.Type)
+		}
 	}
 	s, err := jsonschema.For[T](&jsonschema.ForOptions{TypeSchemas: special})
 	if err != nil {
@@ -104,7 +114,49 @@ func special() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[supervisor.Strategy]():  enum(supervisor.OneForOne, supervisor.AllForOne, supervisor.RestForOne),
 		reflect.TypeFor[supervisor.Directive](): enum(supervisor.DoEscalate, supervisor.DoStop, supervisor.DoQuarantine),
 		reflect.TypeFor[provider.Options]():     ref("options"),
+		reflect.TypeFor[provider.Spread]():      enum(provider.SpreadBand, provider.SpreadFull, provider.SpreadEqual, provider.SpreadAdd),
+		reflect.TypeFor[provider.Settings]():    ref("settings"),
+		reflect.TypeFor[Provider]():             ref("provider"),
+
+		reflect.TypeFor[provider.QueueSettings]():    orSwitch(ref("queue")),
+		reflect.TypeFor[provider.LimitSettings]():    orSwitch(ref("limits")),
+		reflect.TypeFor[provider.CacheSettings]():    orSwitch(ref("cache")),
+		reflect.TypeFor[provider.BreakerSettings]():  orSwitch(ref("breaker")),
+		reflect.TypeFor[provider.RetrySettings]():    orSwitch(ref("retry")),
+		reflect.TypeFor[provider.AdaptiveSettings](): orSwitch(ref("adaptive")),
+		reflect.TypeFor[provider.FallbackSettings](): orSwitch(ref("fallback"), &jsonschema.Schema{
+			Type: "array", Items: &jsonschema.Schema{Type: "string"}, MaxItems: jsonschema.Ptr(provider.MaxRungs - 1)}),
 	}
+}
+
+// sections are the definitions of the settings.
+func sections() map[string]*jsonschema.Schema {
+	defs := map[string]*jsonschema.Schema{
+		"settings": schemaOf[provider.Settings](), "provider": schemaOf[Provider](),
+		"queue":    schemaOf[provider.QueueSettings](), "limits": schemaOf[provider.LimitSettings](), "cache": schemaOf[provider.CacheSettings](),
+		"breaker": schemaOf[provider.BreakerSettings](), "retry": schemaOf[provider.RetrySettings](), "adaptive": schemaOf[provider.AdaptiveSettings](),
+		"fallback": schemaOf[provider.FallbackSettings](),
+	}
+	for _, key := range provider.SettingKeys() {
+		section, field, nested := strings.Cut(key, ".")
+		if !nested {
+			continue
+		}
+		p := defs[section].Properties[field]
+		low, high := provider.SettingRange(key)
+		if x, err := strconv.ParseFloat(low, 64); err == nil {
+			p.Minimum = &x
+		}
+		if x, err := strconv.ParseFloat(high, 64); err == nil {
+			p.Maximum = &x
+		}
+	}
+	return defs
+}
+
+// orSwitch is a section's schema: it may also be switched on or off.
+func orSwitch(of ...*jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{AnyOf: append(of, enum("on", "off"), &jsonschema.Schema{Type: "boolean"})}
 }
 
 func enum[T ~string](values ...T) *jsonschema.Schema {
@@ -156,8 +208,10 @@ func limit(s *jsonschema.Schema) {
 		switch {
 		case field == "name" && slices.Contains(s.Required, field), field == "synthesizer":
 			p.Pattern, p.Title = name().Pattern, name().Title
-		case field == "kind":
-			p.Enum = enum(kinds()...).Enum
+		case field == "kind" && len(p.Enum) == 0:
+			p.Pattern, p.Title = name().Pattern, name().Title
+		case field == "fallback" && p.Type == "array":
+			p.MaxItems = jsonschema.Ptr(provider.MaxRungs - 1)
 		case field == "effect":
 			p.Enum = []any{"unsafe", "pure", "idempotent"}
 		case field == "model" && p.Type == "string":
@@ -167,7 +221,7 @@ func limit(s *jsonschema.Schema) {
 		}
 		limit(p)
 	}
-	atLeast(s, 1, "max_steps", "rounds", "intensity", "factor", "concurrency", "attempts", "failures", "successes")
+	atLeast(s, 1, "max_steps", "rounds", "intensity", "factor", "concurrency")
 	atLeast(s, 0, "waiting")
 	between(s, 0, 1, "jitter")
 	limit(s.Items)

@@ -1,31 +1,59 @@
 package teamfile
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/supervisor"
 )
 
-// Stack returns the middlewares' configuration. What the file leaves out has
-// the defaults of package provider.
-func (p Provider) Stack() provider.StackConfig {
-	c := provider.StackConfig{Queue: provider.QueueConfig{Concurrency: p.Concurrency}}
+// settings are the provider's, short keys included.
+func (p Provider) settings() provider.Settings {
+	s := p.Settings
+	if p.Concurrency == nil && p.Waiting == nil {
+		return s
+	}
+	var q provider.QueueSettings
+	if s.Queue != nil {
+		q = *s.Queue
+	}
+	if p.Concurrency != nil {
+		q.Concurrency = p.Concurrency
+	}
 	if p.Waiting != nil {
-		if c.Queue.Waiting = *p.Waiting; c.Queue.Waiting == 0 {
-			c.Queue.Waiting = -1
+		q.Waiting = p.Waiting
+	}
+	s.Queue = &q
+	return s
+}
+
+// Level is what the file says of providers and of types of call.
+func (f File) Level() provider.Level {
+	l := provider.Level{Providers: map[string]provider.Settings{}, Calls: f.Calls, Where: f.where}
+	for name, p := range f.Providers {
+		l.Providers[name] = p.settings()
+	}
+	return l
+}
+
+// where names the line of a setting: "team.yaml:12".
+func (f File) where(path ...string) string {
+	words := "file " + strings.Join(path, ".")
+	if f.src == nil || f.src.root == nil {
+		return words
+	}
+	var at []any
+	for _, p := range path {
+		at = append(at, p)
+	}
+	if len(path) == 4 && path[2] == "queue" { // it may be in the short way
+		if p := f.Providers[path[1]]; path[3] == "concurrency" && p.Concurrency != nil || path[3] == "waiting" && p.Waiting != nil {
+			at = []any{path[0], path[1], path[3]}
 		}
 	}
-	if r := p.Retry; r != nil {
-		c.Retry = provider.RetryConfig{
-			Attempts: r.Attempts, Initial: time.Duration(r.Initial), Factor: r.Factor, Jitter: orNone(r.Jitter),
-			MaxWait: time.Duration(r.Max), MaxTotal: time.Duration(r.Total), AttemptTimeout: time.Duration(r.Attempt),
-		}
-	}
-	if b := p.Breaker; b != nil {
-		c.Breaker = provider.BreakerConfig{Failures: b.Failures, OpenFor: time.Duration(b.OpenFor), Successes: b.Successes}
-	}
-	return c
+	return fmt.Sprintf("%s:%d", f.src.name, f.src.root.lineOf(at))
 }
 
 // Policy returns the supervisor's policy; of nil, the default one.

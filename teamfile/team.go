@@ -107,6 +107,7 @@ func (f File) agent(at []any, m Member, model string, o Options) (actors.Agent, 
 	}
 	a := actors.Agent{
 		Name: m.Name, Role: m.Role, Instructions: m.Instructions, Model: model, Options: m.Options,
+		Fallback: m.Fallback, Kind: m.Kind, Priority: m.Priority, Calls: m.Call,
 		MaxSteps: m.Steps, Timeout: time.Duration(m.Timeout), MaxPark: orNever(m.Park), Restart: m.Restart,
 	}
 	if model == "" {

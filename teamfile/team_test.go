@@ -90,17 +90,42 @@ func TestTeamHasEverythingThatTheFileSays(t *testing.T) {
 
 func TestProviderSettings(t *testing.T) {
 	f := load(t, "testdata/full.yaml")
+	r, err := provider.NewResolver(provider.Levels{File: f.Level()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := provider.StackConfig{
 		Queue: provider.QueueConfig{Concurrency: 2, Waiting: -1},
 		Retry: provider.RetryConfig{Attempts: 4, Initial: time.Second, Factor: 2, Jitter: -1, MaxWait: time.Minute,
 			MaxTotal: 5 * time.Minute, AttemptTimeout: 30 * time.Second},
 		Breaker: provider.BreakerConfig{Failures: 5, OpenFor: time.Minute, Successes: 1},
+		Limiter: provider.LimiterConfig{RequestsPerMinute: 60, TokensPerMinute: 100_000},
+		Cache:   &provider.CacheConfig{Size: 100, TTL: 10 * time.Minute},
 	}
-	if got := f.Providers["ollama"].Stack(); !reflect.DeepEqual(got, want) {
+	got, err := r.Stack("ollama", provider.StackConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind := got.Kinds["summary"]; kind.Cache != nil || kind.Retry.Attempts != 2 || kind.Retry.Initial != time.Second {
+		t.Errorf("summary: %+v", kind)
+	}
+	got.Kinds = nil
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if got := f.Providers["none"].Stack(); !reflect.DeepEqual(got, provider.StackConfig{}) {
-		t.Errorf("got %+v", got)
+	e, err := r.Resolve("ollama", "summary", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"retry.attempts": "testdata/full.yaml:67", "retry.initial": "testdata/full.yaml:55", "queue.concurrency": "testdata/full.yaml:53",
+		"fallback.rungs": "testdata/full.yaml:60", "prices.llama3.2": "testdata/full.yaml:61",
+	} {
+		for _, v := range e.Values {
+			if v.Key == key && v.Source != want {
+				t.Errorf("%s is said to be from %s, want %s", key, v.Source, want)
+			}
+		}
 	}
 	if r := f.Scripted[0].Reply; r.Delay != 250*time.Millisecond || f.Scripted[1].Reply.Fail.RetryAfter != 2*time.Second {
 		t.Errorf("scripted %+v", f.Scripted)

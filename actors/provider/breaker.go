@@ -2,23 +2,26 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
+	"github.com/jonboulle/clockwork"
 
 	"github.com/covey-run/covey/messages"
 )
 
 // BreakerConfig says when calls to a failing model stop for a while. The zero
-// value opens after 5 consecutive failed calls, for 60 s.
+// value opens after 5 failed calls, of which each success forgives one, for 60 s.
 type BreakerConfig struct {
-	// Name is the model, in events and errors.
+	// Name is the model, in events, in errors and at the Gate.
 	Name string
-	// Failures is how many calls must fail in a row. Zero: 5.
+	// Off lets every call pass, uncounted.
+	Off bool
+	// Failures is how many calls must fail; each that succeeds forgives one that
+	// failed before it. Zero: 5.
 	Failures int
 	// OpenFor is how long the breaker then refuses calls, before it lets a probe
 	// through. Zero: 60 s. At least 1 ms.
@@ -26,6 +29,14 @@ type BreakerConfig struct {
 	// Successes is how many probes, one at a time, must succeed to close it
 	// again. Zero: 3.
 	Successes int
+	// Classes are the classes of failure that count. nil: all, and what has no
+	// class, except canceled, stopping, fenced, budget, invalid, context_length
+	// and malformed: those say nothing against the provider.
+	Classes []messages.Class
+	// Gate shares openings with other nodes. nil: this breaker is alone.
+	Gate Gate
+	// Clock says what time it is. nil: the real one.
+	Clock clockwork.Clock
 	// Observe hears of every change ([messages.BreakerOpened], BreakerHalfOpen,
 	// BreakerClosed). It must not block. nil: nobody.
 	Observe func(messages.Event)
@@ -43,7 +54,23 @@ func (c BreakerConfig) Check() error {
 	case c.OpenFor != 0 && c.OpenFor < time.Millisecond:
 		return badField("breaker", "open_for", c.OpenFor, "at least 1ms, or 0 for 60s")
 	}
-	return nil
+	return checkClasses("breaker", "classes", c.Classes, canBlame)
+}
+
+func (c BreakerConfig) withDefaults() BreakerConfig {
+	if c.Failures == 0 {
+		c.Failures = 5
+	}
+	if c.OpenFor == 0 {
+		c.OpenFor = time.Minute
+	}
+	if c.Successes == 0 {
+		c.Successes = 3
+	}
+	if c.Clock == nil {
+		c.Clock = clockwork.NewRealClock()
+	}
+	return c
 }
 
 // BreakerState is what a breaker does with calls.
@@ -67,25 +94,39 @@ const probePause = time.Second
 // wrapped by one Breaker share its state.
 //
 // A call fails for the breaker when its sequence ends with an error, except for
-// the caller's own doing: class canceled, stopping, fenced, budget, invalid,
-// context_length and malformed count neither as a failure nor as a success, nor
-// does a stream that the caller abandons. A deadline does count.
+// the caller's own doing ([BreakerConfig.Classes]), which counts neither as a
+// failure nor as a success, as does a stream that the caller abandons. A
+// deadline does count.
 //
 // While it is open every call fails at once with class unavailable: Until is
 // when it half-opens and Others holds the failure that opened it. The change
 // from open to half-open happens at the first call or look ([Breaker.State])
-// after Until. One failed probe opens it again.
+// at or after Until. One failed probe opens it again.
+//
+// With a Gate the breakers of one name on all nodes open until the same moment
+// and close together, and one of them at a time holds the half-open probe.
 type Breaker struct {
 	cfg     BreakerConfig
-	two     *gobreaker.TwoStepCircuitBreaker[struct{}]
-	closed  atomic.Bool // false: a call that passes is a probe
+	count   atomic.Pointer[counter]
+	closed  atomic.Bool // what state says, for the fast way
 	probing atomic.Bool // a probe is out, or just asked for
 	pending atomic.Int32
 
-	mu     sync.Mutex // guards the rest; gobreaker's lock is taken before it
-	until  time.Time
-	last   *messages.Error  // the newest failure that counted
-	events []messages.Event // changes not told yet
+	// mu guards the rest. A published counter's lock is taken before it, and
+	// nobody else's code runs under it.
+	mu    sync.Mutex
+	state BreakerState
+	until time.Time       // when the newest opening ends
+	last  *messages.Error // the newest failure that counted
+	news  []news          // changes not told yet
+	// probes is the counter for when it half-opens next.
+	probes *counter
+}
+
+// news is a change of state that the observer and the gate are to hear of.
+type news struct {
+	event messages.Event
+	local bool // it happened here, so the other nodes are told
 }
 
 // NewBreaker returns a closed breaker. It fails only with cfg's Check.
@@ -93,63 +134,72 @@ func NewBreaker(cfg BreakerConfig) (*Breaker, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	if cfg.Failures == 0 {
-		cfg.Failures = 5
-	}
-	if cfg.OpenFor == 0 {
-		cfg.OpenFor = time.Minute
-	}
-	if cfg.Successes == 0 {
-		cfg.Successes = 3
-	}
-	b := &Breaker{cfg: cfg}
+	b := &Breaker{cfg: cfg.withDefaults(), state: Closed}
 	b.closed.Store(true)
-	b.two = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Name:        cfg.Name,
-		MaxRequests: uint32(cfg.Successes),
-		// gobreaker half-opens strictly after its timeout; one nanosecond less
-		// makes Until itself a moment at which a call is let through.
-		Timeout:       cfg.OpenFor - 1,
-		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= uint32(cfg.Failures) },
-		IsExcluded:    func(err error) bool { return err != nil && !blames(err) },
-		OnStateChange: b.changed,
-	})
+	b.count.Store(b.countFailures())
 	return b, nil
 }
 
 // State returns what the breaker would do with a call now.
 func (b *Breaker) State() BreakerState {
-	s := stateOf(b.two.State())
-	b.tell()
+	s, _ := b.look()
 	return s
 }
 
 // Until returns when an open breaker half-opens; the zero time when it is
 // closed or half-open.
 func (b *Breaker) Until() time.Time {
-	if b.State() != Open {
+	s, until := b.look()
+	if s != Open {
 		return time.Time{}
 	}
+	return until
+}
+
+// OpenUntil opens the breaker until a moment that another node has named, and
+// does not tell the others. An open breaker stays open until the later moment;
+// a moment that has passed changes nothing. cause may be nil.
+func (b *Breaker) OpenUntil(until time.Time, cause *messages.Error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.until
+	if until.After(b.cfg.Clock.Now()) && (b.state != Open || until.After(b.until)) {
+		if cause != nil {
+			b.last = cause
+		}
+		b.open(until, false)
+	}
+	b.mu.Unlock()
+	b.tell()
+}
+
+// CloseFromAfar closes the breaker because another node's probes succeeded, and
+// does not tell the others.
+func (b *Breaker) CloseFromAfar() {
+	b.mu.Lock()
+	if b.state != Closed {
+		b.close(false)
+	}
+	b.mu.Unlock()
+	b.tell()
 }
 
 // Wrap is a [Middleware].
 func (b *Breaker) Wrap(m Model) Model {
+	if b.cfg.Off {
+		return m
+	}
 	return Func(func(ctx context.Context, req *Request) iter.Seq2[Chunk, error] {
 		return func(yield func(Chunk, error) bool) {
 			if err := ctx.Err(); err != nil {
 				yield(Chunk{}, messages.AsError(err, messages.Canceled, b.cfg.Name))
 				return
 			}
-			done, probe, err := b.admit()
+			p, err := b.admit(ctx)
 			if err != nil {
 				yield(Chunk{}, err)
 				return
 			}
 			w := &witness{yield: yield, outcome: errAbandoned}
-			defer func() { b.settle(done, probe, w.outcome) }() // after a panic, too
+			defer func() { b.settle(p, w.outcome) }() // after a panic, too
 			m.Stream(ctx, req)(w.each)
 			if w.outcome == errAbandoned && !w.left {
 				w.outcome = messages.Transient // it ended without a last chunk
@@ -179,30 +229,63 @@ func (w *witness) each(c Chunk, err error) bool {
 	return !w.left && err == nil
 }
 
-// admit lets a call pass. done and probe are for settle.
-func (b *Breaker) admit() (done func(error), probe bool, err error) {
-	probe = !b.closed.Load()
-	if probe && !b.probing.CompareAndSwap(false, true) {
-		return nil, false, b.refuse(gobreaker.ErrTooManyRequests)
+// pass is a call's leave to reach the model.
+type pass struct {
+	done    func(error)   // tells the counter its outcome
+	probe   bool          // it is the one probe of this node
+	release func(ok bool) // and of all nodes; nil without a gate
+}
+
+// admit lets a call pass, or returns the error of one that is refused.
+func (b *Breaker) admit(ctx context.Context) (pass, error) {
+	c := b.count.Load() // before the look: if it changes meanwhile this one refuses, or its word is ignored
+	switch state, until := b.look(); state {
+	case Open:
+		return pass{}, b.refuse(false)
+	case HalfOpen:
+		return b.admitProbe(ctx, until)
 	}
-	done, err = b.two.Allow()
-	b.tell()
+	done, err := c.two.Allow()
 	if err != nil {
-		if probe {
-			b.probing.Store(false)
-		}
-		return nil, false, b.refuse(err)
+		return pass{}, b.refuse(false)
 	}
-	return done, probe, nil
+	return pass{done: done}, nil
+}
+
+func (b *Breaker) admitProbe(ctx context.Context, until time.Time) (pass, error) {
+	if !b.probing.CompareAndSwap(false, true) {
+		return pass{}, b.refuse(true)
+	}
+	p := pass{probe: true}
+	if g := b.cfg.Gate; g != nil {
+		release, granted := g.Probe(ctx, b.cfg.Name, until)
+		if !granted {
+			b.probing.Store(false)
+			return pass{}, b.refuse(true)
+		}
+		p.release = release
+	}
+	done, err := b.count.Load().two.Allow()
+	if err != nil { // another node opened it again meanwhile
+		b.settle(p, err)
+		return pass{}, b.refuse(true)
+	}
+	p.done = done
+	return p, nil
 }
 
 // settle reports the outcome of a call that passed.
-func (b *Breaker) settle(done func(error), probe bool, outcome error) {
-	if outcome != nil && blames(outcome) {
+func (b *Breaker) settle(p pass, outcome error) {
+	if outcome != nil && b.blames(outcome) && p.done != nil {
 		b.remember(outcome)
 	}
-	done(outcome)
-	if probe {
+	if p.done != nil {
+		p.done(outcome)
+	}
+	if p.release != nil {
+		p.release(outcome == nil)
+	}
+	if p.probe {
 		b.probing.Store(false)
 	}
 	b.tell()
@@ -214,16 +297,16 @@ func (b *Breaker) refusal() error {
 	if b.closed.Load() || b.State() != Open {
 		return nil
 	}
-	return b.refuse(gobreaker.ErrOpenState)
+	return b.refuse(false)
 }
 
 // refuse makes the error of a call that was not let through.
-func (b *Breaker) refuse(why error) error {
+func (b *Breaker) refuse(probe bool) error {
 	b.mu.Lock()
 	last, until := b.last, b.until
 	b.mu.Unlock()
 	e := messages.Errorf(messages.Unavailable, b.cfg.Name, "the breaker is open until %s", until.Format(time.RFC3339))
-	if now := time.Now(); errors.Is(why, gobreaker.ErrTooManyRequests) && !now.Before(until) {
+	if now := b.cfg.Clock.Now(); probe && !now.Before(until) {
 		until = now.Add(probePause)
 		e = messages.Errorf(messages.Unavailable, b.cfg.Name, "the breaker is half-open and a probe is under way")
 	}
@@ -241,63 +324,22 @@ func (b *Breaker) remember(failure error) {
 	b.mu.Unlock()
 }
 
-// changed runs under gobreaker's lock: it only writes down what tell says.
-func (b *Breaker) changed(_ string, _, to gobreaker.State) {
-	now := time.Now()
-	b.closed.Store(to == gobreaker.StateClosed)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e := messages.Event{Time: now, Name: b.cfg.Name}
-	switch to {
-	case gobreaker.StateOpen:
-		b.until = now.Add(b.cfg.OpenFor)
-		e.Kind, e.Until, e.Error = messages.BreakerOpened, b.until, b.last
-		if b.last != nil {
-			e.Class = b.last.Class
-		}
-	case gobreaker.StateHalfOpen:
-		e.Kind = messages.BreakerHalfOpen
-	default:
-		e.Kind = messages.BreakerClosed
-		b.last, b.until = nil, time.Time{}
+// blames reports whether a failure counts.
+func (b *Breaker) blames(err error) bool {
+	c := messages.ClassOf(err)
+	if b.cfg.Classes != nil {
+		return slices.Contains(b.cfg.Classes, c)
 	}
-	b.events = append(b.events, e)
-	b.pending.Add(1)
+	return canBlame(c)
 }
 
-// tell hands the changes to the observer, with no lock held.
-func (b *Breaker) tell() {
-	if b.pending.Load() == 0 {
-		return
-	}
-	b.mu.Lock()
-	events := b.events
-	b.events = nil
-	b.pending.Store(0)
-	b.mu.Unlock()
-	if b.cfg.Observe != nil {
-		for _, e := range events {
-			b.cfg.Observe(e)
-		}
-	}
-}
-
-// blames reports whether a failure says something against the provider.
-func blames(err error) bool {
-	switch messages.ClassOf(err) {
+// canBlame reports whether failures of a class say something against the
+// provider.
+func canBlame(c messages.Class) bool {
+	switch c {
 	case messages.Canceled, messages.Stopping, messages.Fenced, messages.Budget,
 		messages.Invalid, messages.ContextLength, messages.Malformed:
 		return false
 	}
 	return true
-}
-
-func stateOf(s gobreaker.State) BreakerState {
-	switch s {
-	case gobreaker.StateOpen:
-		return Open
-	case gobreaker.StateHalfOpen:
-		return HalfOpen
-	}
-	return Closed
 }

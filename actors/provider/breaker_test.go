@@ -109,6 +109,18 @@ func TestBreakerCounts(t *testing.T) {
 			t.Error(b.State())
 		}
 	})
+	t.Run("a success forgives one failure", func(t *testing.T) {
+		b := must(provider.NewBreaker(provider.BreakerConfig{Failures: 3}))
+		bad := broken(messages.Transient)
+		m, calls := play(fine, fine, bad, bad, fine, bad, fine, bad, bad)
+		m = b.Wrap(m)
+		for b.State() == provider.Closed && calls() < 20 {
+			_ = call(t, m)
+		}
+		if calls() != 9 {
+			t.Errorf("open after %d calls", calls())
+		}
+	})
 	t.Run("a missing last chunk", func(t *testing.T) {
 		b := must(provider.NewBreaker(provider.BreakerConfig{Failures: 1}))
 		m := b.Wrap(provider.Func(func(context.Context, *provider.Request) iter.Seq2[provider.Chunk, error] {

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
@@ -75,4 +76,27 @@ func classIs(t *testing.T, err error, want messages.Class) *messages.Error {
 		t.Fatalf("error %v of class %q, want class %q", err, messages.ClassOf(err), want)
 	}
 	return messages.AsError(err, "", "")
+}
+
+// takes is a model whose calls take a while; the function tells how many ran at
+// once at most.
+func takes(d time.Duration) (provider.Model, func() int) {
+	var mu sync.Mutex
+	running, most := 0, 0
+	m := provider.Func(func(ctx context.Context, _ *provider.Request) iter.Seq2[provider.Chunk, error] {
+		return func(yield func(provider.Chunk, error) bool) {
+			mu.Lock()
+			running++
+			most = max(most, running)
+			mu.Unlock()
+			defer func() { mu.Lock(); running--; mu.Unlock() }()
+			select {
+			case <-time.After(d):
+				yield(provider.Chunk{Text: "a", Stop: messages.StopEnd}, nil)
+			case <-ctx.Done():
+				yield(provider.Chunk{}, ctx.Err())
+			}
+		}
+	})
+	return m, func() int { mu.Lock(); defer mu.Unlock(); return most }
 }

@@ -4,7 +4,7 @@
 // are Models themselves. Each works without actors; the provider actor of
 // package actors composes them and owns their state.
 //
-// The clients are in packages of their own: ollama, scripted.
+// The clients are in packages of their own: anthropic, ollama, openai, scripted.
 package provider
 
 import (
@@ -39,17 +39,31 @@ type Middleware func(Model) Model
 // Request is one call: a conversation and how to continue it.
 type Request struct {
 	// Messages is the conversation, oldest first; at least one.
-	Messages []messages.Message
+	Messages []messages.Message `json:"messages"`
 	// Tools are the tools that the model may ask for.
-	Tools []messages.ToolSpec
+	Tools []messages.ToolSpec `json:"tools,omitempty"`
 	// Format is a JSON schema that the reply's text shall satisfy; nil for free
 	// text. A provider that cannot promise it fails with class invalid.
-	Format json.RawMessage
+	Format json.RawMessage `json:"format,omitempty"`
 	// Options tune the sampling.
-	Options Options
+	Options Options `json:"options,omitzero"`
 	// Key identifies the call: two requests with one key are the same call. ""
 	// for none.
-	Key string
+	Key string `json:"key,omitempty"`
+	// Kind is the type of call, which names settings of its own: "chat",
+	// "summary", any word. "": the default settings.
+	Kind string `json:"kind,omitempty"`
+	// Session names the conversation that the call belongs to, for logs, events
+	// and exemplars; never a metric's label.
+	Session string `json:"session,omitempty"`
+	// Priority orders callers that wait: a lower number goes first, and equal
+	// ones in the order in which they came. Zero is normal; it may be negative.
+	Priority int `json:"priority,omitempty"`
+	// Fresh refuses a reply that a cache kept and a call that another has begun;
+	// the new reply replaces the kept one.
+	Fresh bool `json:"fresh,omitempty"`
+	// Override changes settings of the stack for this call alone. nil: none.
+	Override *Override `json:"-"`
 }
 
 // Options tune a call. The zero value leaves everything to the server.
@@ -75,18 +89,24 @@ type Chunk struct {
 	// Text and Thinking continue the reply.
 	Text     string
 	Thinking string
+	// ThinkingRaw is [messages.Message.ThinkingRaw], whole, in one chunk.
+	ThinkingRaw json.RawMessage
 	// ToolCalls are whole calls; each appears in one chunk.
 	ToolCalls []messages.ToolCall
 	// Attempt counts from 1. When it grows, everything delivered under a smaller
 	// number belongs to a broken attempt and must be discarded. 0 is 1.
 	Attempt int
 	// Broken is set on the first chunk of a new attempt that follows a partly
-	// delivered one, and says why.
+	// delivered one, and says why. That chunk has no content and comes as soon as
+	// the break is known, before the wait for the attempt.
 	Broken error
 	// Stop is set on the last chunk, with Usage and the Model that spoke.
 	Stop  messages.StopReason
 	Usage messages.Usage
 	Model string
+	// Origin is set on the last chunk of a reply that was not simply the first
+	// choice's; nil else.
+	Origin *messages.Origin
 }
 
 // Reply is a whole reply.
@@ -98,6 +118,8 @@ type Reply struct {
 	Model string
 	// Attempts is how many tries it took, at least 1.
 	Attempts int
+	// Origin says where it came from if not from the first choice; nil else.
+	Origin *messages.Origin
 }
 
 // Collect ranges over a stream and returns the whole reply, text of broken
@@ -112,7 +134,7 @@ func Collect(seq iter.Seq2[Chunk, error], each func(Chunk)) (*Reply, error) {
 			return nil, err
 		}
 		if c.Attempt > r.Attempts {
-			text, thinking, r.Message.ToolCalls = nil, nil, nil
+			text, thinking, r.Message.ToolCalls, r.Message.ThinkingRaw = nil, nil, nil, nil
 			r.Attempts = c.Attempt
 		}
 		if each != nil {
@@ -121,8 +143,11 @@ func Collect(seq iter.Seq2[Chunk, error], each func(Chunk)) (*Reply, error) {
 		text = append(text, c.Text...)
 		thinking = append(thinking, c.Thinking...)
 		r.Message.ToolCalls = append(r.Message.ToolCalls, c.ToolCalls...)
+		if c.ThinkingRaw != nil {
+			r.Message.ThinkingRaw = c.ThinkingRaw
+		}
 		if c.Stop != "" {
-			r.Stop, r.Usage, r.Model = c.Stop, c.Usage, c.Model
+			r.Stop, r.Usage, r.Model, r.Origin = c.Stop, c.Usage, c.Model, c.Origin
 		}
 	}
 	r.Message.Content, r.Message.Thinking = string(text), string(thinking)

@@ -1,11 +1,12 @@
 package provider
 
 import (
-	"container/list"
 	"context"
 	"iter"
 	"sync"
 	"time"
+
+	"github.com/jonboulle/clockwork"
 
 	"github.com/covey-run/covey/messages"
 )
@@ -13,28 +14,48 @@ import (
 // QueueConfig says how many calls may run at once, and wait. The zero value
 // lets 5 run and 1000 wait.
 type QueueConfig struct {
-	// Name is the model, in errors.
+	// Name is the model, in events and errors.
 	Name string
+	// Off lets every call pass at once.
+	Off bool
 	// Concurrency is how many calls run at once. Zero: 5.
 	Concurrency int
 	// Waiting is how many more may wait for their turn; beyond it a call fails
 	// at once with class unavailable. Zero: 1000. Negative: none may wait.
 	Waiting int
+	// AgeEvery is how long a call waits to become one step of priority more
+	// urgent, so that nothing waits for ever behind calls that go first. Zero:
+	// 10 s. Negative: calls do not age. At least 1 ms.
+	AgeEvery time.Duration
+	// Clock measures waits. nil: the real one.
+	Clock clockwork.Clock
+	// Observe hears of each call that waited ([messages.QueueWaited]) or was
+	// refused (QueueRefused). It must not block. nil: nobody.
+	Observe func(messages.Event)
 }
 
 // Check returns an error of class invalid that names the first field that is
 // out of range.
 func (c QueueConfig) Check() error {
-	if c.Concurrency < 0 {
+	switch {
+	case c.Concurrency < 0:
 		return badField("queue", "concurrency", c.Concurrency, "a number of at least 1, or 0 for 5")
+	case c.AgeEvery > 0 && c.AgeEvery < time.Millisecond:
+		return badField("queue", "age_every", c.AgeEvery, "at least 1ms, 0 for 10s, or negative for no ageing")
 	}
 	return nil
 }
 
-// Queue admits calls in the order in which they come. A call holds its place
-// from the moment it is admitted to the end of its stream, backoffs of a retry
-// inside included: a provider that is in trouble gets fewer calls. A caller
-// whose context ends leaves the queue at once.
+// Queue admits calls: the lowest [Request.Priority] first, where waiting counts
+// ([QueueConfig.AgeEvery]). Among calls of one priority the sessions
+// ([Request.Session]) take turns, so that one with a thousand calls waiting does
+// not hold up another; within one session, and among all calls without one, it
+// is first come, first served.
+//
+// A call holds its place from the moment it is admitted to the end of its
+// stream, backoffs of a retry inside included: a provider that is in trouble
+// gets fewer calls. A caller whose context ends leaves the queue at once;
+// without a deadline it waits as long as the calls before it take.
 type Queue struct {
 	cfg QueueConfig
 
@@ -54,7 +75,13 @@ func NewQueue(cfg QueueConfig) (*Queue, error) {
 	if cfg.Waiting == 0 {
 		cfg.Waiting = 1000
 	}
-	return &Queue{cfg: cfg}, nil
+	if cfg.AgeEvery == 0 {
+		cfg.AgeEvery = 10 * time.Second
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clockwork.NewRealClock()
+	}
+	return &Queue{cfg: cfg, waiting: line{ageEvery: cfg.AgeEvery}}, nil
 }
 
 // InFlight returns how many calls run.
@@ -73,9 +100,12 @@ func (q *Queue) Depth() int {
 
 // Wrap is a [Middleware].
 func (q *Queue) Wrap(m Model) Model {
+	if q.cfg.Off {
+		return m
+	}
 	return Func(func(ctx context.Context, req *Request) iter.Seq2[Chunk, error] {
 		return func(yield func(Chunk, error) bool) {
-			waited, err := q.enter(ctx)
+			waited, err := q.enter(ctx, req)
 			if err != nil {
 				yield(Chunk{}, err)
 				return
@@ -98,7 +128,7 @@ func (q *Queue) Wrap(m Model) Model {
 }
 
 // enter waits for a place and returns how long that took.
-func (q *Queue) enter(ctx context.Context) (time.Duration, error) {
+func (q *Queue) enter(ctx context.Context, req *Request) (time.Duration, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, messages.AsError(err, messages.Canceled, q.cfg.Name)
 	}
@@ -110,16 +140,19 @@ func (q *Queue) enter(ctx context.Context) (time.Duration, error) {
 	}
 	if n := q.waiting.len(); n >= q.cfg.Waiting {
 		q.mu.Unlock()
-		return 0, messages.Errorf(messages.Unavailable, q.cfg.Name,
-			"the queue is full: %d calls wait, the limit is %d, while %d run", n, max(q.cfg.Waiting, 0), q.cfg.Concurrency)
+		return 0, q.refuse(req, n)
 	}
-	w := q.waiting.push()
+	start := q.cfg.Clock.Now()
+	w := q.waiting.push(start, req.Priority, req.Session)
 	q.mu.Unlock()
 
-	start := time.Now()
 	select {
 	case <-w.turn:
-		return time.Since(start), nil
+		waited := q.cfg.Clock.Since(start)
+		if q.cfg.Observe != nil {
+			q.cfg.Observe(about(req, messages.Event{Kind: messages.QueueWaited, Time: start.Add(waited), Name: q.cfg.Name, Wait: waited, Count: q.Depth()}))
+		}
+		return waited, nil
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
@@ -129,7 +162,18 @@ func (q *Queue) enter(ctx context.Context) (time.Duration, error) {
 		q.leave()
 	}
 	return 0, messages.Errorf(messages.ClassOf(ctx.Err()), q.cfg.Name,
-		"gave up after %v in the queue: %w", time.Since(start).Round(time.Millisecond), ctx.Err())
+		"gave up after %v in the queue: %w", q.cfg.Clock.Since(start).Round(time.Millisecond), ctx.Err())
+}
+
+func (q *Queue) refuse(req *Request, waiting int) error {
+	e := messages.Errorf(messages.Unavailable, q.cfg.Name,
+		"the queue is full: %d calls wait, the limit is %d, while %d run", waiting, max(q.cfg.Waiting, 0), q.cfg.Concurrency)
+	if q.cfg.Observe != nil {
+		q.cfg.Observe(about(req, messages.Event{
+			Kind: messages.QueueRefused, Time: q.cfg.Clock.Now(), Name: q.cfg.Name, Count: waiting, Class: e.Class, Error: e,
+		}))
+	}
+	return e
 }
 
 // leave hands the place to the next in line.
@@ -145,40 +189,8 @@ func (q *Queue) leave() {
 	}
 }
 
-// line decides who is next: first in, first out.
-type line struct{ l list.List }
-
-// waiter is one call in a line.
-type waiter struct {
-	turn  chan struct{} // closed when it is its turn
-	place *list.Element // nil once it left the line
-}
-
-func (l *line) len() int { return l.l.Len() }
-
-func (l *line) push() *waiter {
-	w := &waiter{turn: make(chan struct{})}
-	w.place = l.l.PushBack(w)
-	return w
-}
-
-// pop takes the next waiter out, nil if there is none.
-func (l *line) pop() *waiter {
-	front := l.l.Front()
-	if front == nil {
-		return nil
-	}
-	w := l.l.Remove(front).(*waiter)
-	w.place = nil
-	return w
-}
-
-// remove takes w out; false if it was popped before.
-func (l *line) remove(w *waiter) bool {
-	if w.place == nil {
-		return false
-	}
-	l.l.Remove(w.place)
-	w.place = nil
-	return true
+// about fills in what an event says of the request that it is about.
+func about(req *Request, e messages.Event) messages.Event {
+	e.Session, e.Call = req.Session, req.Kind
+	return e
 }

@@ -23,7 +23,9 @@ func calling(t *testing.T, ctx context.Context, cfg provider.RetryConfig, m prov
 	told := make(chan time.Duration, 100)
 	observe := cfg.Observe
 	cfg.Clock, cfg.Observe = clock, func(e messages.Event) {
-		told <- e.Wait
+		if e.Kind == messages.ProviderRetry {
+			told <- e.Wait
+		}
 		if observe != nil {
 			observe(e)
 		}
@@ -92,6 +94,15 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+func retries(all []messages.Event) (es []messages.Event) {
+	for _, e := range all {
+		if e.Kind == messages.ProviderRetry {
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
 func TestRetryJitter(t *testing.T) {
 	for range 20 {
 		m, _ := play(broken(messages.Transient))
@@ -120,13 +131,16 @@ func TestRetryInMidStream(t *testing.T) {
 	for _, c := range seen {
 		got = append(got, fmt.Sprintf("%d %s %t", c.Attempt, c.Text, c.Broken != nil))
 	}
-	if want := "1 one false, 1 two false, 3 a true, 3 b false, 3  false"; strings.Join(got, ", ") != want {
+	if want := "1 one false, 1 two false, 2  true, 3 a false, 3 b false, 3  false"; strings.Join(got, ", ") != want {
 		t.Errorf("chunks %s, want %s", strings.Join(got, ", "), want)
 	}
 	if b := seen[2].Broken; b == nil || !strings.Contains(b.Error(), "the line was cut") {
 		t.Errorf("broken says %v", b)
 	}
-	es := events.events()
+	if b := seen[2].Broken; !strings.Contains(b.Error(), "attempt 1 broke after 6 bytes of text, attempt 2 follows in") {
+		t.Errorf("broken says %v", b)
+	}
+	es := retries(events.events())
 	if len(es) != 2 || es[0].Kind != messages.ProviderRetry || es[0].Name != "m" || es[0].Attempt != 1 || es[0].Class != messages.Transient ||
 		es[0].Wait <= 0 || es[0].Error == nil || es[1].Attempt != 2 || es[1].Class != messages.Throttled {
 		t.Errorf("events %+v", es)
@@ -167,7 +181,11 @@ func TestRetryCanceled(t *testing.T) {
 	t.Run("in a wait", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		m, calls := play(broken(messages.Transient))
-		retry := must(provider.NewRetry(provider.RetryConfig{Clock: clockwork.NewFakeClock(), Observe: func(messages.Event) { cancel() }}))
+		retry := must(provider.NewRetry(provider.RetryConfig{Clock: clockwork.NewFakeClock(), Observe: func(e messages.Event) {
+			if e.Kind == messages.ProviderRetry {
+				cancel()
+			}
+		}}))
 		_, err := provider.Call(ctx, retry.Wrap(m), request)
 		e := classIs(t, err, messages.Canceled)
 		if calls() != 1 || e.Attempts != 1 || len(e.Others) != 1 || !errors.Is(err, context.Canceled) {
@@ -220,7 +238,7 @@ func TestRetryAttemptTimeout(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if es := events.events(); len(es) != 1 || es[0].Class != messages.Timeout || !strings.Contains(es[0].Error.Error(), "longer than its 5s") {
+	if es := retries(events.events()); len(es) != 1 || es[0].Class != messages.Timeout || !strings.Contains(es[0].Error.Error(), "longer than its 5s") {
 		t.Errorf("events %+v", es)
 	}
 }

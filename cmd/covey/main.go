@@ -73,6 +73,8 @@ type global struct {
 	dir  string
 	url  string
 	json bool
+	// metrics is the address of commands that run a node.
+	metrics string
 }
 
 func root() *cobra.Command {
@@ -87,7 +89,9 @@ costs a pause and never an answer.
   covey demo                          a team in action, with no model server
   covey run TEAM.yaml "QUESTION"      a team of yours
   covey runs                          what has run, and what was interrupted
-  covey tree                          the live supervision tree of a running node`,
+  covey tree                          the live supervision tree of a running node
+  covey config [TEAM.yaml]            the settings in effect, and where each comes from
+  covey parked                        model calls that wait for a person`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -117,7 +121,7 @@ costs a pause and never an answer.
 		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), runsCmd(g), treeCmd(g), schemaCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), runsCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}

@@ -127,6 +127,21 @@ func (p *progress) line(ev messages.Event) string {
 		return row("…", ev.Name, "breaker half-open: one call may try")
 	case messages.BreakerClosed:
 		return row("✓", ev.Name, "breaker closed: recovered")
+	case messages.LadderRung:
+		if ev.Text == "" {
+			return row("✗", ev.Name, fmt.Sprintf("no rung is left: %s", short(ev.Error)))
+		}
+		return row("↓", ev.Name, fmt.Sprintf("falls to %s: %s", ev.Text, short(ev.Error)))
+	case messages.LadderFallback:
+		return row("✓", ev.Name, ev.Text+" answered instead")
+	case messages.CallParked:
+		return row("?", ev.Name, "a call waits for a person: covey parked answer "+ev.Text+" TEXT")
+	case messages.QueueRefused, messages.LimiterRefused:
+		return row("✗", ev.Name, "refused: "+short(ev.Error))
+	case messages.LimiterWait:
+		return row("…", ev.Name, "waits "+wait(ev.Wait)+" for its rate limit")
+	case messages.CacheHit:
+		return row("≡", ev.Name, "answered from the cache")
 	case messages.EventsDropped:
 		return fmt.Sprintf("(%s not shown)", count(ev.Count, "event"))
 	case messages.SaidEvent:

@@ -43,6 +43,7 @@ paid for again.`,
 		Args: exactly("TEAM.yaml", "the question"),
 		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, g, f, args[0], args[1]) },
 	}
+	g.metricsFlags(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.model, "model", "", `model for every member, as "ollama/llama3.2" or "scripted"`)
 	fl.StringVar(&f.id, "id", "", "id of the run: the same id is the same run, and a finished one gives its answer again (default: made up)")
@@ -110,6 +111,7 @@ gone or frozen is taken over, and one that another node works on is waited for.`
 		Args: exactly("RUN"),
 		RunE: func(cmd *cobra.Command, args []string) error { return resume(cmd, g, quiet, args[0]) },
 	}
+	g.metricsFlags(cmd)
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "no progress on stderr")
 	return cmd
 }

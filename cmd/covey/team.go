@@ -6,8 +6,6 @@ import (
 
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
-	"github.com/covey-run/covey/actors/provider/ollama"
-	"github.com/covey-run/covey/actors/provider/scripted"
 	"github.com/covey-run/covey/cluster"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/teamfile"
@@ -22,20 +20,12 @@ var silent = slog.New(slog.DiscardHandler)
 func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config {
 	cfg := cluster.Config{
 		Dir: g.dir, URL: g.url,
-		Load:      load,
-		Models:    map[string]provider.Factory{},
-		Providers: map[string]provider.StackConfig{},
-		Accept:    func(t messages.Task) bool { return accept[t.ID] },
-		Logger:    silent,
-	}
-	for name, p := range f.Providers {
-		cfg.Providers[name] = p.Stack()
-		if name == "ollama" {
-			cfg.Models[name] = ollama.Factory(ollama.Config{BaseURL: p.URL})
-		}
-	}
-	if len(f.Scripted) > 0 {
-		cfg.Models["scripted"] = scripted.Factory(f.Scripted...)
+		Load:     load,
+		Models:   f.Models(),
+		Settings: provider.Levels{File: f.Level()},
+		Metrics:  g.metrics, MetricsToken: metricsToken(),
+		Accept: func(t messages.Task) bool { return accept[t.ID] },
+		Logger: silent,
 	}
 	return cfg
 }

@@ -3,6 +3,7 @@
 package ollamatest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/covey-run/covey/internal/tinygguf"
@@ -40,6 +41,22 @@ const Template = `{{- range $i, $_ := .Messages }}
 {{ if $last }}<|im_start|>assistant
 {{ if eq .Content "loop" }}<|loop|>{{ else if eq .Content "stuck" }}<|stuck|>{{ else if eq .Content "random" }}{{ else if eq .Role "tool" }}<|after|>{{ else if $.Tools }}<|call|>{{ else if and $.IsThinkSet $.Think }}<|think|>{{ else }}<|reply|>{{ end }}{{ end }}
 {{- end }}`
+
+// PlainTemplate is [Template] for a model that cannot think: over the server's
+// /v1/messages one that can always does, and over its /v1 unless told not to.
+var PlainTemplate = func() string {
+	t := Template
+	for _, thinks := range []string{
+		"{{- if and (eq .Role \"assistant\") .Thinking }}<think>\n{{ .Thinking }}\n</think>\n\n{{ end }}",
+		"{{ else if and $.IsThinkSet $.Think }}<|think|>",
+	} {
+		if !strings.Contains(t, thinks) {
+			panic("the template changed")
+		}
+		t = strings.Replace(t, thinks, "", 1)
+	}
+	return t
+}()
 
 // CreateScripted registers the model of [Scripts] and [Template] under name.
 func (s *Server) CreateScripted(t testing.TB, name string) {

@@ -23,6 +23,7 @@ import (
 	"github.com/ollama/ollama/envconfig"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/internal/vendorhttp"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -38,6 +39,9 @@ type Config struct {
 	// connections a server and no timeout but the context's. Its Transport is
 	// wrapped, not changed.
 	HTTP *http.Client
+	// MaxBytes bounds one answer, in bytes; a longer one fails with class
+	// malformed. Zero: 64 MiB. A line of it has at most 8 MiB in any case.
+	MaxBytes int
 	// KeepAlive is how long the server keeps the model loaded after a call. Zero:
 	// the server's default, 5 minutes if it was not told otherwise. Negative: for
 	// ever.
@@ -53,8 +57,11 @@ func (c Config) Check() error {
 	if c.BaseURL != "" {
 		u, err := url.Parse(c.BaseURL)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return messages.Errorf(messages.Invalid, "ollama", `config: base_url: %q is not allowed: use an address as "http://127.0.0.1:11434"`, c.BaseURL)
+			return messages.Errorf(messages.Invalid, "ollama", `config: base_url: %q is not allowed: use an address as "http://127.0.0.1:11434"`, vendorhttp.Redacted(c.BaseURL))
 		}
+	}
+	if c.MaxBytes < 0 {
+		return messages.Errorf(messages.Invalid, "ollama", "config: max_bytes: %d is not allowed: use a positive number, or 0 for 64 MiB", c.MaxBytes)
 	}
 	return nil
 }
@@ -68,14 +75,6 @@ type Model struct {
 	client    *api.Client
 }
 
-// shared is the transport of models that were given none: connections to one
-// server are kept for all of them.
-var shared = func() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 64
-	return t
-}()
-
 // New fails only with cfg's Check. It makes no call; see [Model.Ping].
 func New(cfg Config) (*Model, error) {
 	if err := cfg.Check(); err != nil {
@@ -85,16 +84,10 @@ func New(cfg Config) (*Model, error) {
 	if cfg.BaseURL != "" {
 		base, _ = url.Parse(cfg.BaseURL)
 	}
-	var hc http.Client
-	if cfg.HTTP != nil {
-		hc = *cfg.HTTP
-	} else {
-		hc.Transport = shared
-	}
-	hc.Transport = watch{next: hc.Transport}
+	hc := vendorhttp.Transport{MaxBody: cfg.MaxBytes}.Client(cfg.HTTP)
 	m := &Model{
-		model: cfg.Model, source: "ollama/" + cfg.Model, base: base.String(),
-		client: api.NewClient(base, &hc),
+		model: cfg.Model, source: "ollama/" + cfg.Model, base: base.Redacted(),
+		client: api.NewClient(base, hc),
 	}
 	if cfg.KeepAlive != 0 {
 		m.keepAlive = &api.Duration{Duration: cfg.KeepAlive}
@@ -130,10 +123,10 @@ func (m *Model) Stream(ctx context.Context, req *provider.Request) iter.Seq2[pro
 			return
 		}
 		start := time.Now()
-		seen := &exchange{}
+		seen := &vendorhttp.Exchange{}
 		var last provider.Chunk
 		pieces, called := 0, false
-		err = m.client.Chat(withExchange(ctx, seen), r, func(res api.ChatResponse) error {
+		err = m.client.Chat(vendorhttp.Watch(ctx, seen), r, func(res api.ChatResponse) error {
 			c := chunk(&res)
 			called = called || len(c.ToolCalls) > 0
 			if res.Done { // held until the connection is free for the next call
@@ -186,6 +179,9 @@ func (m *Model) request(req *provider.Request) (*api.ChatRequest, error) {
 		out := api.Message{
 			Role: string(msg.Role), Content: msg.Content, Thinking: msg.Thinking,
 			ToolCallID: msg.ToolCallID, ToolName: msg.ToolName,
+		}
+		for _, img := range msg.Images {
+			out.Images = append(out.Images, img.Data)
 		}
 		for _, c := range msg.ToolCalls {
 			call := api.ToolCall{ID: c.ID, Function: api.ToolCallFunction{Name: c.Name}}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ollama/ollama/api"
 
+	"github.com/covey-run/covey/internal/vendorhttp"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -16,8 +17,8 @@ import (
 // error says what to do. Without a deadline in ctx it waits as long as the
 // server does.
 func (m *Model) Ping(ctx context.Context) error {
-	seen := &exchange{}
-	_, err := m.client.Show(withExchange(ctx, seen), &api.ShowRequest{Model: m.model})
+	seen := &vendorhttp.Exchange{}
+	_, err := m.client.Show(vendorhttp.Watch(ctx, seen), &api.ShowRequest{Model: m.model})
 	if err == nil {
 		return nil
 	}

@@ -1,0 +1,6 @@
+package ollama
+
+import "github.com/covey-run/covey/actors/provider"
+
+// Account is part of [provider.Accounted].
+func (m *Model) Account() string { return provider.AccountOf(m.base, "") }
