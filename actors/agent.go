@@ -31,7 +31,7 @@ type turned struct {
 type turnLost struct{}
 
 func newAgentActor(s *scope, path string, a Agent, _, tools string) *agentActor {
-	return &agentActor{scope: s, path: path, agent: a, calls: a.settings(), tools: tools}
+	return &agentActor{scope: s, path: path, agent: a, calls: a.Settings(), tools: tools}
 }
 
 func (a *agentActor) Report() messages.Status {
