@@ -326,7 +326,7 @@ func TestContextLength(t *testing.T) {
 	})
 	t.Run("not twice", func(t *testing.T) {
 		k := newKit(t, scripted.Rule{Reply: long})
-		k.fails(agent("a"), "?", messages.ContextLength, "too long")
+		k.fails(agent("a"), strings.Repeat("x", 200), messages.ContextLength, "too long")
 		wantCount(t, k.model, 2)
 	})
 	t.Run("keeps calls and results together", func(t *testing.T) {

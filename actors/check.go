@@ -47,7 +47,7 @@ func (a Agent) Check() error {
 	if name, _ := provider.Split(a.Model); name == "" {
 		return bad("model", a.Model, `"<provider>/<model>"`)
 	}
-	if s := a.settings(); s != nil {
+	if s := a.Settings(); s != nil {
 		if err := s.Check(provider.ForCall); err != nil {
 			return messages.Errorf(messages.Invalid, "", "agent %q: %w", a.Name, err)
 		}

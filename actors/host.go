@@ -83,7 +83,7 @@ func memberSpec(s *scope, path string, m Member, tools string) (supervisor.Spec,
 		}}, nil
 	case Agent:
 		return supervisor.Spec{Name: m.Name, Kind: "agent", Restart: m.Restart, New: func() (supervisor.Actor, error) {
-			return &agentActor{scope: s, path: path, agent: &m, calls: m.settings(), tools: tools}, nil
+			return &agentActor{scope: s, path: path, agent: &m, calls: m.Settings(), tools: tools}, nil
 		}}, nil
 	}
 	return supervisor.Spec{}, noMember(m)

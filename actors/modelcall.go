@@ -149,7 +149,7 @@ func (rt *Runtime) CheckModels(m Member) error {
 		}
 	case Agent:
 		name, _ := provider.Split(m.Model)
-		e, err := rt.cfg.Settings.Resolve(name, m.Kind, m.settings())
+		e, err := rt.cfg.Settings.Resolve(name, m.Kind, m.Settings())
 		if err == nil {
 			err = rt.checkRungs(append([]string{m.Model}, e.Rungs()...))
 		}
@@ -186,7 +186,7 @@ func (rt *Runtime) checkRungs(refs []string) error {
 // PingAgent says whether an agent's model, or one of the rungs below it, would
 // work. A rung that is no model always does.
 func (rt *Runtime) PingAgent(ctx context.Context, a Agent) error {
-	w, err := rt.way(callKey{a.Model, a.Kind, a.settings()})
+	w, err := rt.way(callKey{a.Model, a.Kind, a.Settings()})
 	if err != nil {
 		return err
 	}
@@ -204,8 +204,9 @@ func (rt *Runtime) PingAgent(ctx context.Context, a Agent) error {
 	return errors.Join(errs...)
 }
 
-// settings are those of the agent's own calls, nil for none.
-func (a Agent) settings() *provider.Settings {
+// Settings are those of the agent's own calls, its fallback included; nil for
+// none.
+func (a Agent) Settings() *provider.Settings {
 	if len(a.Fallback) == 0 {
 		return a.Calls
 	}

@@ -126,5 +126,6 @@ func TestUnknownProvider(t *testing.T) {
 	k := newKit(t, echo)
 	a := agent("a")
 	a.Model = "nobody/x"
-	k.fails(a, "?", messages.Invalid, `no provider is called "nobody"`, "ollama")
+	_, err := k.Submit(k.ctx, a, messages.Task{Prompt: "?"}) // before anything is begun
+	wantClass(t, err, messages.Invalid, `no provider is called "nobody"`, "ollama")
 }

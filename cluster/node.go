@@ -47,6 +47,11 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n := &Node{cfg: cfg, members: map[string]actors.Member{}, handles: map[string][]*Run{}}
 	defer func() {
 		if err != nil {
+			if n.sys != nil {
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+				defer cancel()
+				_ = n.sys.Stop(last) // the error is Start's
+			}
 			n.abandon()
 		}
 	}()

@@ -27,7 +27,10 @@ func bodies() map[string]messages.Body {
 		Deadline: moment, Submitted: moment,
 	}
 	ask := messages.Ask{Step: "1.2", From: "plan", To: "a", Prompt: "why?", Discussion: []messages.Said{{From: "b", Text: "hm"}}, Format: json.RawMessage(`{}`)}
-	answer := messages.Answer{Run: "r", By: "a", Text: "so", Usage: usage, Model: "m", Stop: messages.StopLength, Steps: 3, Journal: 2, Restarts: 1}
+	origin := &messages.Origin{
+		Rung: 1, Name: "m2", Fallback: true, Before: []*messages.Error{failure}, Cached: true, Strategy: "json", Confidence: 0.9, Note: "n",
+	}
+	answer := messages.Answer{Run: "r", By: "a", Text: "so", Usage: usage, Model: "m", Stop: messages.StopLength, Origin: origin, Steps: 3, Journal: 2, Restarts: 1}
 	call := messages.ToolCall{ID: "c1", Name: "add", Arguments: json.RawMessage(`{"a":1}`)}
 	return map[string]messages.Body{
 		"task":  &task,
@@ -38,6 +41,7 @@ func bodies() map[string]messages.Body {
 		},
 		"event": &messages.Event{
 			Kind: messages.ProviderRetry, Time: moment, Node: "n", Path: "n/a", Run: "r", Step: "1", Name: "m", Text: "x",
+			Session: "s", Call: "c",
 			Class: messages.Throttled, Error: failure, Attempt: 2, Wait: time.Second, Until: moment, Count: 4, Usage: &usage,
 		},
 		"tree": &messages.TreeNode{
@@ -47,7 +51,7 @@ func bodies() map[string]messages.Body {
 		"claim":    &messages.Claim{Node: "n", Ack: "$JS.ACK.x"},
 		"begun":    &messages.Begun{Task: task},
 		"asked":    &messages.Asked{Ask: ask},
-		"model":    &messages.Modeled{N: 1, Model: "m", Message: messages.Message{Role: messages.Assistant, Content: "c", Thinking: "t", ToolCalls: []messages.ToolCall{call}}, Usage: usage, Stop: messages.StopTools},
+		"model":    &messages.Modeled{N: 1, Model: "m", Message: messages.Message{Role: messages.Assistant, Content: "c", Thinking: "t", ToolCalls: []messages.ToolCall{call}}, Usage: usage, Stop: messages.StopTools, Origin: origin},
 		"intent":   &messages.Intent{N: 1, Call: 2, Tool: call, Effect: messages.Idempotent, Key: "k"},
 		"result":   &messages.Result{N: 1, Call: 2, Output: "3", Error: failure, By: "tool"},
 		"answered": &messages.Answered{Reply: messages.Reply{Step: "1", From: "a", Answer: &answer}},

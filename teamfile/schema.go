@@ -133,7 +133,7 @@ func special() map[reflect.Type]*jsonschema.Schema {
 func sections() map[string]*jsonschema.Schema {
 	defs := map[string]*jsonschema.Schema{
 		"settings": schemaOf[provider.Settings](), "provider": schemaOf[Provider](),
-		"queue":    schemaOf[provider.QueueSettings](), "limits": schemaOf[provider.LimitSettings](), "cache": schemaOf[provider.CacheSettings](),
+		"queue": schemaOf[provider.QueueSettings](), "limits": schemaOf[provider.LimitSettings](), "cache": schemaOf[provider.CacheSettings](),
 		"breaker": schemaOf[provider.BreakerSettings](), "retry": schemaOf[provider.RetrySettings](), "adaptive": schemaOf[provider.AdaptiveSettings](),
 		"fallback": schemaOf[provider.FallbackSettings](),
 	}

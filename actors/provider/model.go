@@ -1,6 +1,7 @@
 // Package provider is everything around one call to a model: the [Model]
 // interface with its one streaming method, [Collect] for who wants the whole
-// reply at once, and middlewares (queue, breaker, retry) that wrap a Model and
+// reply at once, and middlewares (cache, single-flight, queue, limiter, breaker,
+// retry; all of them: [Stack]) that wrap a Model and
 // are Models themselves. Each works without actors; the provider actor of
 // package actors composes them and owns their state.
 //
@@ -47,7 +48,8 @@ type Request struct {
 	Format json.RawMessage `json:"format,omitempty"`
 	// Options tune the sampling.
 	Options Options `json:"options,omitzero"`
-	// Key identifies the call: two requests with one key are the same call. ""
+	// Key identifies the call: two requests with one key are the same call, and
+	// share one while it is under way. Who changes a request changes its key. ""
 	// for none.
 	Key string `json:"key,omitempty"`
 	// Kind is the type of call, which names settings of its own: "chat",

@@ -46,7 +46,7 @@ func (c *Call) Failure(ctx context.Context, err error) *messages.Error {
 	case errors.Is(err, bufio.ErrTooLong): // the vendor's own bound was the smaller
 		e = messages.Errorf(messages.Malformed, c.Source, "%s: after %d chunks: the server sent a line that is too long", c.Base, c.Pieces)
 	case errors.As(err, &redirect):
-		e = messages.Errorf(messages.Invalid, c.Source, "%s: %w", c.Base, redirect)
+		e = messages.Errorf(messages.Invalid, c.Source, "%s: %s", c.Base, c.Key.Redact(Clip(redirect.Error())))
 	case errors.As(err, &content):
 		if e = c.page(content); e == nil {
 			e = messages.Errorf(messages.Transient, c.Source, "%s: %s", c.Base, c.Key.Redact(content.Error()))
