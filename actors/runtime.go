@@ -13,6 +13,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -32,6 +33,10 @@ type RuntimeConfig struct {
 	Gate provider.Gate
 	// Parker is the parking place for the rung "parked". nil: there is none.
 	Parker provider.Parker
+	// Routers are the models "router/NAME", by name; Learned keeps what those
+	// learn that do, nil: they forget it with the process.
+	Routers map[string]route.Settings
+	Learned route.Store
 	// Rules are the rungs "rule:NAME", by name.
 	Rules map[string]provider.Rule
 	// Node names the node in claims. Required.
@@ -49,8 +54,9 @@ type Runtime struct {
 	runs      supervisor.Ref
 	draining  atomic.Bool
 
-	gates gates
-	ways  *lru.Cache[callKey, *way]
+	gates   gates
+	ways    *lru.Cache[callKey, *way]
+	routers map[string]route.Router
 
 	mu     sync.Mutex
 	states map[string]*providerState
@@ -60,7 +66,7 @@ type Runtime struct {
 // NewRuntime puts the runtime's own supervisors into the tree.
 func NewRuntime(ctx context.Context, sys *supervisor.System, j Journal, b Bus, cfg RuntimeConfig) (*Runtime, error) {
 	rt := &Runtime{sys: sys, journal: j, bus: b, cfg: cfg, states: map[string]*providerState{}, live: map[string]*Run{}}
-	err := rt.settle()
+	err := rt.settle(ctx)
 	if err != nil {
 		return nil, err
 	}
