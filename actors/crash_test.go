@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/covey-run/covey/actors"
-	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/actors/provider/scripted"
 	"github.com/covey-run/covey/actors/tool"
 	"github.com/covey-run/covey/cluster"

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -19,14 +20,14 @@ const maxCalls = 512
 type callKey struct {
 	ref, kind string
 	own       *provider.Settings
+	rung      bool // below another model: without a fallback of its own
 }
 
-// way is how such calls go: what they change in the provider's stack, and the
-// ladder, nil where there is no fallback.
+// way is how such calls go: behind the provider's actor, read and judged where
+// that is set, and on to the rungs below.
 type way struct {
-	override *provider.Override
-	ladder   provider.Model
-	rungs    []string // below the first
+	model provider.Model
+	rungs []string // below the first
 }
 
 // Model is the model of a reference, behind its provider's actor: every call
@@ -39,32 +40,14 @@ func (rt *Runtime) Model(ref string) provider.Model { return rt.ModelWith(ref, n
 func (rt *Runtime) ModelWith(ref string, own *provider.Settings) provider.Model {
 	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
 		return func(yield func(provider.Chunk, error) bool) {
-			w, err := rt.way(callKey{ref, req.Kind, own})
-			switch {
-			case err != nil:
+			w, err := rt.way(callKey{ref: ref, kind: req.Kind, own: own})
+			if err != nil {
 				yield(provider.Chunk{}, err)
-			case w.ladder != nil:
-				w.ladder.Stream(ctx, req)(yield)
-			default:
-				rt.direct(ctx, ref, w, req, yield)
+				return
 			}
+			w.model.Stream(ctx, req)(yield)
 		}
 	})
-}
-
-// direct makes the call behind the one provider's actor.
-func (rt *Runtime) direct(ctx context.Context, ref string, w *way, req *provider.Request, yield func(provider.Chunk, error) bool) {
-	m, err := rt.lease(ctx, ref)
-	if err != nil {
-		yield(provider.Chunk{}, err)
-		return
-	}
-	if w.override != nil && req.Override == nil {
-		own := *req
-		own.Override = w.override
-		req = &own
-	}
-	m.Stream(ctx, req)(yield)
 }
 
 // way returns how calls of a key go.
@@ -77,9 +60,19 @@ func (rt *Runtime) way(key callKey) (*way, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &way{override: e.Override(key.own), rungs: e.Rungs()}
+	w := &way{model: rt.direct(key.ref, e.Override(key.own))}
+	if c := e.Output(provider.OutputConfig{Name: key.ref, Clock: rt.sys.Clock(), Observe: rt.observe}); c != nil {
+		o, err := provider.NewOutput(*c)
+		if err != nil {
+			return nil, err
+		}
+		w.model = o.Wrap(w.model)
+	}
+	if w.rungs = e.Rungs(); key.rung {
+		w.rungs = nil
+	}
 	if len(w.rungs) > 0 {
-		if w.ladder, err = rt.ladder(key, w, e); err != nil {
+		if w.model, err = rt.ladder(key, w, e.Settings.Fallback.Canned); err != nil {
 			return nil, err
 		}
 	}
@@ -87,42 +80,55 @@ func (rt *Runtime) way(key callKey) (*way, error) {
 	return w, nil
 }
 
+// direct is a model behind its provider's actor, or a router.
+func (rt *Runtime) direct(ref string, override *provider.Override) provider.Model {
+	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
+		return func(yield func(provider.Chunk, error) bool) {
+			m, is, err := rt.router(ref)
+			if !is {
+				m, err = rt.lease(ctx, ref)
+			}
+			if err != nil {
+				yield(provider.Chunk{}, err)
+				return
+			}
+			if override != nil && req.Override == nil {
+				own := *req
+				own.Override = override
+				req = &own
+			}
+			m.Stream(ctx, req)(yield)
+		}
+	})
+}
+
 // ladder is the first choice and the rungs below it. Each rung that is a model
 // goes through its own provider's actor, with that provider's settings and
 // without that one's fallback.
-func (rt *Runtime) ladder(key callKey, first *way, e provider.Effective) (provider.Model, error) {
-	rungs := []provider.Rung{provider.RungOf(key.ref, provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
-		return func(yield func(provider.Chunk, error) bool) { rt.direct(ctx, key.ref, first, req, yield) }
-	}))}
+func (rt *Runtime) ladder(key callKey, first *way, texts map[string]string) (provider.Model, error) {
+	rungs := []provider.Rung{provider.RungOf(key.ref, first.model)}
 	for _, ref := range first.rungs {
 		rule, isRule := strings.CutPrefix(ref, provider.RungNameRule)
 		switch {
 		case ref == provider.RungNameCanned:
-			rungs = append(rungs, provider.RungCanned(canned(e.Settings.Fallback.Canned)))
+			rungs = append(rungs, provider.RungCanned(canned(texts)))
 		case ref == provider.RungNameParked:
 			rungs = append(rungs, provider.RungParked(key.ref, rt.cfg.Parker))
 		case isRule:
 			rungs = append(rungs, provider.RungRule(ref, rt.cfg.Rules[rule]))
 		default:
-			rungs = append(rungs, provider.RungOf(ref, rt.rung(ref, key.kind, key.own)))
+			below := key
+			below.ref, below.rung = ref, true
+			rungs = append(rungs, provider.Rung{Name: ref, Make: func() (provider.Model, error) {
+				w, err := rt.way(below)
+				if err != nil {
+					return nil, err
+				}
+				return w.model, nil
+			}})
 		}
 	}
 	return provider.NewLadder(provider.LadderConfig{Name: key.ref, Rungs: rungs, Clock: rt.sys.Clock(), Observe: rt.observe})
-}
-
-// rung is a model of a ladder.
-func (rt *Runtime) rung(ref, kind string, own *provider.Settings) provider.Model {
-	return provider.Func(func(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
-		return func(yield func(provider.Chunk, error) bool) {
-			name, _ := provider.Split(ref)
-			e, err := rt.cfg.Settings.Resolve(name, kind, own)
-			if err != nil {
-				yield(provider.Chunk{}, err)
-				return
-			}
-			rt.direct(ctx, ref, &way{override: e.Override(own)}, req, yield)
-		}
-	})
 }
 
 // canned names the text for every other type of call as a ladder does.
@@ -176,6 +182,10 @@ func (rt *Runtime) checkRungs(refs []string) error {
 			if rt.cfg.Rules[rule] == nil {
 				return messages.Errorf(messages.Invalid, "", "fallback: %q is not allowed: the program has no rule of that name", ref)
 			}
+		case name == route.Provider:
+			if _, _, err := rt.router(ref); err != nil {
+				return err
+			}
 		case !slices.Contains(rt.cfg.Models.Names(), name):
 			return messages.Errorf(messages.Invalid, "", "model %q: no provider is called %q; known are: %s", ref, name, strings.Join(rt.cfg.Models.Names(), ", "))
 		}
@@ -186,7 +196,7 @@ func (rt *Runtime) checkRungs(refs []string) error {
 // PingAgent says whether an agent's model, or one of the rungs below it, would
 // work. A rung that is no model always does.
 func (rt *Runtime) PingAgent(ctx context.Context, a Agent) error {
-	w, err := rt.way(callKey{a.Model, a.Kind, a.Settings()})
+	w, err := rt.way(callKey{ref: a.Model, kind: a.Kind, own: a.Settings()})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -153,6 +154,9 @@ func (rt *Runtime) provider(ctx context.Context, ref string) (*providerState, er
 // Ping says whether a reference's model would work, where its client can tell
 // without a call.
 func (rt *Runtime) Ping(ctx context.Context, ref string) error {
+	if name, _ := provider.Split(ref); name == route.Provider {
+		return rt.pingRouter(ctx, ref)
+	}
 	m, err := rt.cfg.Models.Model(ref)
 	if err != nil {
 		return err

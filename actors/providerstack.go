@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,7 +16,7 @@ import (
 )
 
 // settle checks what is configured, before anything is started with it.
-func (rt *Runtime) settle() (err error) {
+func (rt *Runtime) settle(ctx context.Context) (err error) {
 	if rt.ways, err = lru.New[callKey, *way](maxCalls); err != nil {
 		return err
 	}
@@ -27,6 +28,9 @@ func (rt *Runtime) settle() (err error) {
 		if rt.cfg.Settings, err = provider.NewResolver(provider.Levels{Code: code}); err != nil {
 			return err
 		}
+	}
+	if err := rt.openRouters(ctx); err != nil {
+		return err
 	}
 	for _, rungs := range rt.cfg.Settings.Fallbacks() {
 		if err := rt.checkRungs(rungs); err != nil {

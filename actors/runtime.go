@@ -12,6 +12,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -31,6 +32,10 @@ type RuntimeConfig struct {
 	Gate provider.Gate
 	// Parker is the parking place for the rung "parked". nil: there is none.
 	Parker provider.Parker
+	// Routers are the models "router/NAME", by name; Learned keeps what those
+	// learn that do, nil: they forget it with the process.
+	Routers map[string]route.Settings
+	Learned route.Store
 	// Rules are the rungs "rule:NAME", by name.
 	Rules map[string]provider.Rule
 	// Node names the node in claims. Required.
@@ -49,8 +54,9 @@ type Runtime struct {
 	drain     sync.Once
 	drained   chan struct{} // closed once no new step may begin
 
-	gates gates
-	ways  *lru.Cache[callKey, *way]
+	gates   gates
+	ways    *lru.Cache[callKey, *way]
+	routers map[string]route.Router
 
 	// The locks are taken in this order. An actor's turn takes mu alone, and
 	// nothing waits while it is held.
@@ -70,7 +76,7 @@ func NewRuntime(ctx context.Context, sys *supervisor.System, j Journal, b Bus, c
 		sys: sys, journal: j, bus: b, cfg: cfg, drained: make(chan struct{}),
 		states: map[string]*providerState{}, live: map[string]*Run{},
 	}
-	err := rt.settle()
+	err := rt.settle(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/internal/metrics"
 	"github.com/covey-run/covey/messages"
 )
@@ -39,6 +40,9 @@ type Config struct {
 	// Settings are what code, a file and the environment say of providers and of
 	// types of call; see [provider.Levels]. An Environ of nil is the process's.
 	Settings provider.Levels
+	// Routers choose among models, call by call; they are the models
+	// "router/NAME". What one learns is kept in NATS.
+	Routers map[string]route.Settings
 	// Rules are the Go functions that a fallback may name, as "rule:NAME".
 	Rules map[string]provider.Rule
 	// Metrics is the address, "127.0.0.1:9464", at which the node serves

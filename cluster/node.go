@@ -170,7 +170,7 @@ func (n *Node) stop(ctx context.Context) error {
 	// What follows is quick, and is done also when the time is up.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	errs = append(errs, n.sys.Stop(last), n.queue.stop(last), n.svc.Stop())
+	errs = append(errs, n.sys.Stop(last), n.rt.Close(last), n.queue.stop(last), n.svc.Stop())
 	n.abandon()
 	n.mu.Lock()
 	var left []string

@@ -73,7 +73,7 @@ func (n *Node) startRuntime(ctx context.Context) error {
 		return err
 	}
 	cfg := actors.RuntimeConfig{
-		Models: models, Providers: n.cfg.Providers, Settings: settings, Rules: n.cfg.Rules, Node: n.cfg.Name,
+		Models: models, Providers: n.cfg.Providers, Settings: settings, Rules: n.cfg.Rules, Routers: n.cfg.Routers, Learned: learned{n.nc}, Node: n.cfg.Name,
 		Parker: &parking{nc: n.nc, parked: n.parked},
 	}
 	late := &lateHeard{}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -339,4 +340,95 @@ func TestARestartedProviderRemembers(t *testing.T) {
 	})
 	_, err := askModel(t, n, "bad/x")
 	wantClass(t, err, messages.Unavailable, "breaker is open")
+}
+
+// D5 in a run: a router is a model, its choice goes through that model's actor,
+// and what it learned is there after a restart.
+func TestRoutersInARun(t *testing.T) {
+	small, big := &patient{}, &patient{}
+	dir := t.TempDir()
+	cfg := Config{
+		Dir:    dir,
+		Models: map[string]provider.Factory{"small": small.factory, "big": big.factory},
+		Routers: map[string]route.Settings{
+			"length":  {By: "complexity", Simple: "small/x", Complex: "big/x"},
+			"price":   {By: "cost", Choices: []string{"big/x", "small/x"}, Budget: 1e-6},
+			"learned": {By: "learned", Choices: []string{"small/x", "big/x"}},
+		},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	cfg.Settings.Code.Providers = map[string]provider.Settings{
+		"big":   {Prices: map[string]provider.Price{"x": {Input: 15, Output: 75}}},
+		"small": {Prices: map[string]provider.Price{"x": {}}},
+	}
+	n := must(Start(testCtx(t), cfg))(t)
+	for _, model := range []string{"router/length", "router/price"} {
+		ans, err := n.Ask(testCtx(t), actors.Agent{Name: "clerk", Model: model}, "Hi")
+		ok(t, err)
+		if ans.Origin == nil || ans.Origin.Name != "small/x" {
+			t.Errorf("%s: %+v", model, ans.Origin)
+		}
+	}
+	if got := small.calls.Load(); got != 2 || big.calls.Load() != 0 {
+		t.Errorf("%d calls of the small one, %d of the big one", got, big.calls.Load())
+	}
+	_, err := n.Ask(testCtx(t), actors.Agent{Name: "clerk", Model: "router/learned"}, "Hi")
+	ok(t, err)
+	wantClass(t, n.Serve(testCtx(t), actors.Agent{Name: "clerk", Model: "router/none"}), messages.Invalid, "router", "none", "length")
+	ok(t, n.Stop(testCtx(t)))
+
+	n = must(Start(testCtx(t), cfg))(t)
+	data, err := learned{n.nc}.Load(testCtx(t), "learned")
+	if err != nil || !strings.Contains(string(data), "small/x") {
+		t.Errorf("kept: %s, %v", data, err)
+	}
+	ok(t, n.Stop(testCtx(t)))
+
+	delete(cfg.Settings.Code.Providers, "big")
+	_, err = Start(testCtx(t), cfg)
+	wantClass(t, err, messages.Invalid, "routers.price", "big/x", "price")
+}
+
+// B1, B2 and B11 in a run: an answer that cannot be used is shown to the model,
+// then asked for more simply, and then the next rung takes over.
+func TestOutputInARun(t *testing.T) {
+	talker := &counting{text: "I would rather talk."}
+	clerk := &counting{text: `Here it is: {"price": 5}`}
+	cfg := Config{
+		Models: map[string]provider.Factory{
+			"talker": func(string) (provider.Model, error) { return talker, nil },
+			"clerk":  func(string) (provider.Model, error) { return clerk, nil },
+		},
+	}
+	cfg.Settings.Code.Calls = map[string]provider.Settings{"price": {Output: &provider.OutputSettings{Attempts: new(3)}}}
+	n := startNode(t, cfg)
+	run := must(n.Submit(testCtx(t), actors.Agent{Name: "a", Model: "talker/x", Fallback: []string{"clerk/x"}, Kind: "price"},
+		messages.Task{Prompt: "What is the price?"}))(t)
+	_, err := run.Wait(testCtx(t))
+	ok(t, err) // free text: anything that is not empty will do
+	if got := talker.calls.Load(); got != 1 {
+		t.Errorf("%d calls", got)
+	}
+	reply := must(provider.Call(testCtx(t), n.rt.ModelWith("talker/x", &provider.Settings{Fallback: &provider.FallbackSettings{Rungs: []string{"clerk/x"}}}),
+		&provider.Request{Kind: "price", Messages: []messages.Message{{Role: messages.User, Content: "?"}},
+			Format: []byte(`{"type":"object","required":["price"],"properties":{"price":{"type":"number"}}}`)}))(t)
+	if got := talker.calls.Load(); got != 4 {
+		t.Errorf("%d calls, want 1 and 3", got)
+	}
+	if o := reply.Origin; reply.Message.Content != `{"price": 5}` || o == nil || o.Name != "clerk/x" || o.Strategy == "" || o.Before[0].Class != messages.Malformed {
+		t.Errorf("%q %+v", reply.Message.Content, reply.Origin)
+	}
+}
+
+// counting always says the same.
+type counting struct {
+	text  string
+	calls atomic.Int32
+}
+
+func (c *counting) Stream(ctx context.Context, req *provider.Request) iter.Seq2[provider.Chunk, error] {
+	c.calls.Add(1)
+	return provider.Answer(func(context.Context, *provider.Request) (*provider.Reply, error) {
+		return &provider.Reply{Message: messages.Message{Role: messages.Assistant, Content: c.text}, Model: "counting"}, nil
+	}).Stream(ctx, req)
 }

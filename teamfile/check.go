@@ -1,6 +1,7 @@
 package teamfile
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/actors/provider/scripted"
 	"github.com/covey-run/covey/messages"
 )
@@ -32,7 +34,7 @@ func (f File) Check() error {
 	if err := f.checkMember(nil, f.Member); err != nil {
 		return err
 	}
-	for _, check := range []func() error{f.checkTools, f.checkProviders, f.checkScripted} {
+	for _, check := range []func() error{f.checkTools, f.checkProviders, f.checkRouters, f.checkScripted} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -136,6 +138,12 @@ func (f File) checkProviders() error {
 			}
 		}
 	}
+	for _, r := range f.Routers {
+		for _, ref := range r.Refs() {
+			name, _ := provider.Split(ref)
+			used = append(used, name)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.Providers)) {
 		at := []any{"providers", name}
 		if !slices.Contains(used, name) && f.Providers[name].API == "" {
@@ -188,6 +196,33 @@ func (f File) allSettings() (all []provider.Settings) {
 		all = append(all, s)
 	}
 	return all
+}
+
+// checkRouters makes each router over models that are never called: a price that
+// is missing, or a setting that has no place, is found now.
+func (f File) checkRouters() error {
+	for _, name := range slices.Sorted(maps.Keys(f.Routers)) {
+		at := []any{"routers", name}
+		if err := messages.CheckName("routers", name); err != nil {
+			return f.src.fault(at, "%w", err)
+		}
+		never := provider.Func(nil)
+		r, err := f.Routers[name].New(context.Background(), name, route.Parts{
+			Model: func(string) provider.Model { return never },
+			Price: func(ref string) (provider.Price, bool) {
+				of, model := provider.Split(ref)
+				p, ok := f.Providers[of].Prices[model]
+				return p, ok
+			},
+		})
+		if err != nil {
+			return f.src.fault(at, "routers.%s: %w", name, err)
+		}
+		if err := r.Close(context.Background()); err != nil {
+			return f.src.fault(at, "routers.%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)

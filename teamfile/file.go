@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/actors/provider/scripted"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
@@ -19,6 +20,8 @@ type File struct {
 	Providers map[string]Provider `json:"providers,omitempty" jsonschema:"settings by provider, as ollama"`
 	// Calls are settings by type of call, the Kind of a member.
 	Calls map[string]provider.Settings `json:"calls,omitempty" jsonschema:"settings by type of call, which members name as their kind"`
+	// Routers are models that choose among models.
+	Routers map[string]route.Settings `json:"routers,omitempty" jsonschema:"models that choose among models, call by call; members name one as router/NAME"`
 	// Scripted are the rules of the built-in model scripted.
 	Scripted []scripted.Rule `json:"scripted,omitempty" jsonschema:"the rules by which the built-in model scripted answers, tried in order; without any it answers by itself"`
 

@@ -84,6 +84,8 @@ func TestParseSaysWhereAndWhat(t *testing.T) {
 		{"11 rungs", "tools:\n  - name", "providers: {ollama: {fallback: {rungs: [a, b, c, d, e, f, g, h, i, j]}}}\ntools:\n  - name", `fallback: rungs: 11 with the first choice is not allowed: use at most 10`},
 		{"a price below zero", "tools:\n  - name", "providers: {ollama: {prices: {m: {input: -1, output: 1}}}}\ntools:\n  - name", `prices.m.input: -1 is not allowed: use dollars per million tokens`},
 		{"canned without texts", "tools:\n  - name", "providers: {ollama: {fallback: [canned]}}\ntools:\n  - name", `fallback: canned: none is not allowed`},
+		{"a price is missing", "tools:\n  - name", "routers: {cheap: {by: cost, choices: [ollama/x], budget: 5}}\ntools:\n  - name", `team.yaml:11: routers.cheap: `},
+		{"a router that takes no budget", "tools:\n  - name", "routers: {fast: {by: load, choices: [a, b], budget: 5}}\ntools:\n  - name", `budget`},
 		{"a key instead of a variable", "tools:\n  - name", "providers: {openai: {key_env: sk-secret-secret}}\ntools:\n  - name", `key_env: this is not allowed: use the name of an environment variable`},
 		{"a queue for a type of call", "tools:\n  - name", "calls: {summary: {queue: {concurrency: 1}}}\ntools:\n  - name", `team.yaml:11: calls.summary: queue is not allowed here`},
 		{"an unknown setting", "tools:\n  - name", "calls: {summary: {retry: {atempts: 1}}}\ntools:\n  - name", `unknown key "atempts" in calls.summary.retry; did you mean "attempts"?`},

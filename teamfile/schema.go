@@ -13,6 +13,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/provider/route"
 	"github.com/covey-run/covey/actors/provider/scripted"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
@@ -117,6 +118,7 @@ func special() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[provider.Spread]():      enum(provider.SpreadBand, provider.SpreadFull, provider.SpreadEqual, provider.SpreadAdd),
 		reflect.TypeFor[provider.Settings]():    ref("settings"),
 		reflect.TypeFor[Provider]():             ref("provider"),
+		reflect.TypeFor[route.Settings]():       ref("router"),
 
 		reflect.TypeFor[provider.QueueSettings]():    orSwitch(ref("queue")),
 		reflect.TypeFor[provider.LimitSettings]():    orSwitch(ref("limits")),
@@ -124,6 +126,7 @@ func special() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[provider.BreakerSettings]():  orSwitch(ref("breaker")),
 		reflect.TypeFor[provider.RetrySettings]():    orSwitch(ref("retry")),
 		reflect.TypeFor[provider.AdaptiveSettings](): orSwitch(ref("adaptive")),
+		reflect.TypeFor[provider.OutputSettings]():   orSwitch(ref("output")),
 		reflect.TypeFor[provider.FallbackSettings](): orSwitch(ref("fallback"), &jsonschema.Schema{
 			Type: "array", Items: &jsonschema.Schema{Type: "string"}, MaxItems: jsonschema.Ptr(provider.MaxRungs - 1)}),
 	}
@@ -135,8 +138,9 @@ func sections() map[string]*jsonschema.Schema {
 		"settings": schemaOf[provider.Settings](), "provider": schemaOf[Provider](),
 		"queue": schemaOf[provider.QueueSettings](), "limits": schemaOf[provider.LimitSettings](), "cache": schemaOf[provider.CacheSettings](),
 		"breaker": schemaOf[provider.BreakerSettings](), "retry": schemaOf[provider.RetrySettings](), "adaptive": schemaOf[provider.AdaptiveSettings](),
-		"fallback": schemaOf[provider.FallbackSettings](),
+		"output": schemaOf[provider.OutputSettings](), "fallback": schemaOf[provider.FallbackSettings](), "router": schemaOf[route.Settings](),
 	}
+	defs["router"].Properties["by"].Enum = enum(route.Kinds()...).Enum
 	for _, key := range provider.SettingKeys() {
 		section, field, nested := strings.Cut(key, ".")
 		if !nested {

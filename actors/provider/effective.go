@@ -72,6 +72,17 @@ func (e Effective) Rungs() []string {
 	return nil
 }
 
+// Output is what judges the answers of a model, nil where nothing does.
+func (e Effective) Output(base OutputConfig) *OutputConfig {
+	s := e.Settings.Output
+	if !*s.On {
+		return nil
+	}
+	base.Attempts, base.Repairs = or(s.Attempts, 0), orNegative(s.Repairs)
+	base.Required, base.AllowRaw = s.Required, or(s.AllowRaw, false)
+	return &base
+}
+
 func (e Effective) cache(base *CacheConfig) *CacheConfig {
 	s := e.Settings.Cache
 	if !*s.On {

@@ -26,6 +26,7 @@ type Settings struct {
 
 	Cache    *CacheSettings    `json:"cache,omitempty" jsonschema:"keeps replies and gives them again for the same call; off if not given"`
 	Retry    *RetrySettings    `json:"retry,omitempty" jsonschema:"how a failed call is made again"`
+	Output   *OutputSettings   `json:"output,omitempty" jsonschema:"answers are read and judged, those that cannot be used are shown to the model for repair, and then the fallback takes over; off if not given"`
 	Fallback *FallbackSettings `json:"fallback,omitempty" jsonschema:"what answers when the model does not: models, canned, parked (a person); up to 9 below the first; none if not given"`
 }
 
@@ -85,6 +86,16 @@ type AdaptiveSettings struct {
 	Window *int     `json:"window,omitempty" range:"1:100000" default:"100" jsonschema:"over how many calls; 100 if not given"`
 	High   *float64 `json:"high,omitempty" range:"0:1" default:"0.9" jsonschema:"the share of successes above which retries are fewer and shorter; 0.9 if not given"`
 	Low    *float64 `json:"low,omitempty" range:"0:1" default:"0.7" jsonschema:"the share below which there is one more, and longer; 0.7 if not given"`
+}
+
+// OutputSettings are those of an [OutputConfig]. What the answer must be is the
+// request's Format; without one, a text that is not empty.
+type OutputSettings struct {
+	On       *bool    `json:"on,omitempty" jsonschema:"true: with the defaults"`
+	Attempts *int     `json:"attempts,omitempty" range:"1:100" default:"4" jsonschema:"calls in all, the first included; 4 if not given"`
+	Repairs  *int     `json:"repairs,omitempty" range:"0:100" default:"2" jsonschema:"how many refused answers are shown to the model for repair; the attempts after those ask more simply; 2 if not given"`
+	Required []string `json:"required,omitempty" default:"none" jsonschema:"fields that the JSON object must have"`
+	AllowRaw *bool    `json:"allow_raw,omitempty" default:"false" jsonschema:"takes free text where no JSON can be used"`
 }
 
 // FallbackSettings are the rungs below the first of a [Ladder]. In JSON and YAML
@@ -153,6 +164,12 @@ func (s *RetrySettings) UnmarshalJSON(b []byte) error {
 // UnmarshalJSON reads the section, or its switch.
 func (s *AdaptiveSettings) UnmarshalJSON(b []byte) error {
 	type plain AdaptiveSettings
+	return short(b, &s.On, (*plain)(s))
+}
+
+// UnmarshalJSON reads the section, or its switch.
+func (s *OutputSettings) UnmarshalJSON(b []byte) error {
+	type plain OutputSettings
 	return short(b, &s.On, (*plain)(s))
 }
 

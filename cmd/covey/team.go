@@ -23,6 +23,7 @@ func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config 
 		Load:     load,
 		Models:   f.Models(),
 		Settings: provider.Levels{File: f.Level()},
+		Routers:  f.Routers,
 		Metrics:  g.metrics, MetricsToken: metricsToken(),
 		Accept: func(t messages.Task) bool { return accept[t.ID] },
 		Logger: silent,

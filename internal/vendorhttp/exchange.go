@@ -206,3 +206,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Drain reads what is left of an answer whose last part has come, so that its
+// connection can serve the next call: at most 4 KiB, and for at most 100 ms;
+// then cancel must end the request.
+func Drain(answer io.Reader, cancel func()) {
+	late := time.AfterFunc(100*time.Millisecond, cancel)
+	defer late.Stop()
+	_, _ = io.CopyN(io.Discard, answer, 4<<10)
+}

@@ -183,7 +183,7 @@ func (m *Model) Stream(ctx context.Context, req *provider.Request) iter.Seq2[pro
 			return
 		}
 		defer res.Body.Close()
-		r := reading{call: call, model: m.cfg.Model, start: start, yield: yield}
+		r := reading{call: call, model: m.cfg.Model, start: start, yield: yield, drain: func() { vendorhttp.Drain(res.Body, cancel) }}
 		if err := r.all(ssestream.NewDecoder(res)); err != nil {
 			if own := call.Failure(ctx, nil); own != nil {
 				err = own

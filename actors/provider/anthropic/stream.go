@@ -65,6 +65,7 @@ type reading struct {
 	model  string
 	start  time.Time
 	yield  func(provider.Chunk, error) bool
+	drain  func() // reads the answer's rest, if it comes at once
 	blocks []*block
 	index  map[int]*block
 	reason string // the stop reason, once it came
@@ -94,6 +95,7 @@ func (r *reading) all(events ssestream.Decoder) error {
 			if r.reason == "" {
 				return r.call.Ended()
 			}
+			r.drain()
 			return r.last()
 		}
 		if !r.take(&e) {

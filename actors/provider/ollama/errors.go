@@ -2,11 +2,9 @@ package ollama
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"net/http"
 	"slices"
-
-	"github.com/ollama/ollama/api"
 
 	"github.com/covey-run/covey/internal/vendorhttp"
 	"github.com/covey-run/covey/messages"
@@ -36,13 +34,16 @@ func (m *Model) failure(ctx context.Context, err error, seen *vendorhttp.Exchang
 		Source: m.source, Base: m.base, Pieces: pieces, Table: table, Seen: seen,
 		Hint: "; if no server runs there, start it with: ollama serve",
 	}
-	var auth api.AuthorizationError
+	var auth struct {
+		SigninURL string `json:"signin_url"`
+	}
+	_ = json.Unmarshal(seen.Error, &auth)
 	e := call.Failure(ctx, err)
 	switch {
 	case e != nil && e.Status == http.StatusNotFound:
 		e.Message += "; get it with: ollama pull " + m.model
-	case e != nil && errors.As(err, &auth) && auth.SigninURL != "":
-		e.Message += "; sign in at " + auth.SigninURL
+	case e != nil && e.Status == http.StatusUnauthorized && auth.SigninURL != "":
+		e.Message += "; sign in at " + vendorhttp.Clip(auth.SigninURL)
 	case e != nil:
 	case err == nil && pieces > 0:
 		// Ollama ends a stream like this when the model says the same token 30

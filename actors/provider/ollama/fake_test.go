@@ -243,7 +243,7 @@ func TestRequest(t *testing.T) {
 	half, seed := 0.5, 3
 	req := &provider.Request{
 		Messages: []messages.Message{
-			{Role: messages.User, Content: "hi"},
+			{Role: messages.User, Content: "hi", Images: []messages.Image{{MIME: "image/png", Data: []byte("png")}}},
 			{Role: messages.Assistant, ToolCalls: []messages.ToolCall{{ID: "c1", Name: "f", Arguments: []byte(`{"b":1,"a":2}`)}}},
 			{Role: messages.ToolRole, Content: "x", ToolCallID: "c1", ToolName: "f"},
 		},
@@ -253,7 +253,7 @@ func TestRequest(t *testing.T) {
 	if _, err := provider.Call(t.Context(), m, req); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"model":"m","messages":[{"role":"user","content":"hi"},` +
+	want := `{"model":"m","messages":[{"role":"user","content":"hi","images":["cG5n"]},` +
 		`{"role":"assistant","content":"","tool_calls":[{"id":"c1","function":{"index":0,"name":"f","arguments":{"b":1,"a":2}}}]},` +
 		`{"role":"tool","content":"x","tool_name":"f","tool_call_id":"c1"}],` +
 		`"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{"b":{"type":"integer"}}}}},` +

@@ -73,6 +73,8 @@ type Model struct {
 	base      string
 	keepAlive *api.Duration
 	client    *api.Client
+	url       string // of /api/chat; "" where the client must sign requests
+	http      *http.Client
 }
 
 // New fails only with cfg's Check. It makes no call; see [Model.Ping].
@@ -87,7 +89,10 @@ func New(cfg Config) (*Model, error) {
 	hc := vendorhttp.Transport{MaxBody: cfg.MaxBytes}.Client(cfg.HTTP)
 	m := &Model{
 		model: cfg.Model, source: "ollama/" + cfg.Model, base: base.Redacted(),
-		client: api.NewClient(base, hc),
+		client: api.NewClient(base, hc), http: hc,
+	}
+	if !envconfig.UseAuth() && base.Hostname() != "ollama.com" {
+		m.url = base.JoinPath("/api/chat").String()
 	}
 	if cfg.KeepAlive != 0 {
 		m.keepAlive = &api.Duration{Duration: cfg.KeepAlive}
@@ -126,8 +131,8 @@ func (m *Model) Stream(ctx context.Context, req *provider.Request) iter.Seq2[pro
 		seen := &vendorhttp.Exchange{}
 		var last provider.Chunk
 		pieces, called := 0, false
-		err = m.client.Chat(vendorhttp.Watch(ctx, seen), r, func(res api.ChatResponse) error {
-			c := chunk(&res)
+		err = m.chat(vendorhttp.Watch(ctx, seen), r, func(res *api.ChatResponse) error {
+			c := chunk(res)
 			called = called || len(c.ToolCalls) > 0
 			if res.Done { // held until the connection is free for the next call
 				last = c

@@ -61,6 +61,7 @@ type reading struct {
 	model   string
 	start   time.Time
 	yield   func(provider.Chunk, error) bool
+	drain   func() // reads the answer's rest, if it comes at once
 	tools   []*tool
 	finish  string // the finish reason, once it came
 	refused bool
@@ -79,6 +80,7 @@ func (r *reading) all(events ssestream.Decoder) error {
 			if r.finish == "" && r.call.Pieces > 0 {
 				r.finish = "none"
 			}
+			r.drain()
 			break
 		}
 		var p piece
