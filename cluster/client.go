@@ -42,7 +42,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if nc, err := dial(cfg.Dir, "covey client", connEvents{}); err == nil {
 		return newClient(ctx, nc, nil, nil, nc.Close)
 	}
-	s, err := openStore(cfg)
+	s, err := takeStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,31 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		s.close()
 	}
 	return c, err
+}
+
+// takeStore is openStore, with a second's patience for a directory whose owner is
+// not there: a process holds its lock for a moment before it has left its note
+// and after it has taken it away, and one that was killed may have left a child
+// between fork and exec, which holds it too.
+func takeStore(ctx context.Context, cfg Config) (*store, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s, err := openStore(cfg)
+		if !errors.Is(err, ErrInUse) {
+			return s, err
+		}
+		if o, note := readOwner(cfg.Dir); note == nil && alive(o.PID) {
+			return nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // Connect returns a client of a node that runs: on cfg.Dir, or at cfg.URL. With

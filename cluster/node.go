@@ -60,7 +60,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 			return nil, err
 		}
 	} else {
-		if n.store, err = openStore(cfg); err != nil {
+		if n.store, err = takeStore(ctx, cfg); err != nil {
 			return nil, err
 		}
 		n.nc = n.store.nc

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -54,13 +53,6 @@ func limit() time.Duration {
 		return 30 * time.Second
 	}
 	return 10 * time.Second
-}
-
-func testContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit())
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func ok(t testing.TB, err error) {
@@ -161,20 +153,15 @@ func (p *process) String() string {
 // wait waits for the process to end by itself, and checks its status.
 func (p *process) wait(status int) *process {
 	p.t.Helper()
-	p.ended(limit())
+	select {
+	case <-p.done:
+	case <-time.After(limit()):
+		p.t.Fatalf("not ended after %s\n%s", limit(), p)
+	}
 	if got := p.cmd.ProcessState.ExitCode(); got != status {
 		p.t.Fatalf("exit status %d, want %d\n%s", got, status, p)
 	}
 	return p
-}
-
-func (p *process) ended(within time.Duration) {
-	p.t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(within):
-		p.t.Fatalf("not ended after %s\n%s", within, p)
-	}
 }
 
 // sees waits until the process has printed a text on stderr.
