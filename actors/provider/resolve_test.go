@@ -169,7 +169,7 @@ func TestOtherVariables(t *testing.T) {
 // Every setting can be written in a file, in the environment, and is read back.
 func TestSettingsRoundTrip(t *testing.T) {
 	for _, f := range settings() {
-		text := map[bool]string{true: "off"}[f.isSwitch()]
+		var text string
 		typ := reflect.TypeFor[Settings]().Field(f.section).Type.Elem().Field(f.field).Type
 		switch typ {
 		case reflect.TypeFor[*int]():

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/teamfile"
 )
@@ -39,7 +40,7 @@ beats everything.
 					return err
 				}
 			}
-			all, err := effective(g, file, only, kind)
+			all, err := inEffect(g, file, only, kind)
 			if err != nil {
 				return err
 			}
@@ -54,8 +55,16 @@ beats everything.
 	return cmd
 }
 
-// effective resolves every provider and every type of call.
-func effective(g *global, file teamfile.File, only, kind string) ([]provider.Effective, error) {
+// shown is what holds for a provider's calls: all, those of a type, or those of
+// a member that has settings of its own.
+type shown struct {
+	Member string `json:"member,omitempty"`
+	provider.Effective
+}
+
+// inEffect resolves every provider, every type of call, and every member that
+// has settings of its own.
+func inEffect(g *global, file teamfile.File, only, kind string) ([]shown, error) {
 	cfg := g.config(file, nil)
 	r, err := cfg.Resolver()
 	if err != nil {
@@ -79,34 +88,68 @@ func effective(g *global, file teamfile.File, only, kind string) ([]provider.Eff
 	if kind != "" {
 		kinds = []string{kind}
 	}
-	var all []provider.Effective
+	var all []shown
 	for _, name := range names {
 		for _, k := range kinds {
 			e, err := r.Resolve(name, k, nil)
 			if err != nil {
 				return nil, fmt.Errorf("provider %s: %w", name, err)
 			}
-			all = append(all, e)
+			all = append(all, shown{Effective: e})
 		}
+	}
+	if file.Name == "" {
+		return all, nil
+	}
+	team, err := file.Team(teamfile.Options{})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range agents(team) {
+		name, _ := provider.Split(a.Model)
+		if a.Settings() == nil || !slices.Contains(names, name) || kind != "" && kind != a.Kind {
+			continue
+		}
+		e, err := r.Resolve(name, a.Kind, a.Settings())
+		if err != nil {
+			return nil, fmt.Errorf("member %s: %w", a.Name, err)
+		}
+		all = append(all, shown{a.Name, e})
 	}
 	return all, nil
 }
 
-func printConfig(w io.Writer, all []provider.Effective) error {
+func agents(m actors.Member) (all []actors.Agent) {
+	switch m := m.(type) {
+	case actors.Agent:
+		return []actors.Agent{m}
+	case actors.Team:
+		for _, sub := range m.Members {
+			all = append(all, agents(sub)...)
+		}
+	}
+	return all
+}
+
+// printConfig leaves out of types of call and of members what they have as
+// every call of the provider.
+func printConfig(w io.Writer, all []shown) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "PROVIDER\tCALLS\tSETTING\tVALUE\tFROM")
-	of := map[string]provider.Effective{}
+	of := map[string]shown{}
 	for _, e := range all {
 		calls := e.Kind
-		if calls == "" {
+		switch {
+		case e.Member != "":
+			calls = e.Member
+		case calls == "":
 			calls = "all"
 			of[e.Provider] = e
 		}
 		for _, v := range e.Values {
-			if e.Kind != "" && slices.Contains(of[e.Provider].Values, v) {
-				continue // as for every call
+			if calls == "all" || !slices.Contains(of[e.Provider].Values, v) {
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", e.Provider, calls, v.Key, v.Value, v.Source)
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", e.Provider, calls, v.Key, v.Value, v.Source)
 		}
 	}
 	return tw.Flush()
