@@ -191,7 +191,7 @@ func play(r *Reply, yield func(Chunk, error) bool) {
 	}
 	origin.Cached = true
 	if m := &r.Message; m.Content != "" || m.Thinking != "" || len(m.ToolCalls) > 0 {
-		if !yield(Chunk{Text: m.Content, Thinking: m.Thinking, ToolCalls: m.ToolCalls, Attempt: 1}, nil) {
+		if !yield(Chunk{Text: m.Content, Thinking: m.Thinking, ThinkingRaw: m.ThinkingRaw, ToolCalls: m.ToolCalls, Attempt: 1}, nil) {
 			return
 		}
 	}

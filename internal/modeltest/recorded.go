@@ -2,7 +2,6 @@ package modeltest
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -54,7 +53,7 @@ func Fails(t *testing.T, m provider.Model, req *provider.Request) *messages.Erro
 	r, err := provider.Call(ctx, m, req)
 	e := messages.AsError(err, "", "")
 	if e == nil {
-		t.Fatal(fmt.Sprintf("no error but %+v", r))
+		t.Fatalf("no error but %+v", r)
 	}
 	return e
 }

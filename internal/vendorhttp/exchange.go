@@ -187,16 +187,22 @@ func (b *body) Read(p []byte) (int, error) {
 		if b.quiet {
 			return 0, io.EOF
 		}
-		b.e.Broke = &LimitError{"body", b.maxBody}
+		b.e.Broke = &LimitError{"answer", b.maxBody}
 		return 0, b.e.Broke
 	}
 	p = p[:min(len(p), b.left)]
 	n, err := b.ReadCloser.Read(p)
 	b.left -= n
-	if i := bytes.LastIndexByte(p[:n], '\n'); i >= 0 {
-		b.line = b.maxLine - (n - 1 - i)
-	} else {
-		b.line -= n
+	for rest := p[:n]; len(rest) > 0 && b.line >= 0; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			b.line -= len(rest)
+			break
+		}
+		if b.line -= i; b.line >= 0 {
+			b.line = b.maxLine
+		}
+		rest = rest[i+1:]
 	}
 	if b.line < 0 && !b.quiet {
 		err = &LimitError{"line", b.maxLine}

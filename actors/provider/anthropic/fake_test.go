@@ -267,7 +267,9 @@ func TestKeyStaysSecret(t *testing.T) {
 		"in a page":     answer(500, "<html>"+secret),
 		"in the stream": events(`{"type":"error","error":{"message":"` + secret + `"}}`),
 		"in garbage":    answer(200, "event: x\ndata: {\""+secret+"\n\n"),
-		"in a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:9/"+secret, 307) },
+		"in a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:9/"+secret, http.StatusTemporaryRedirect)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := modeltest.Fails(t, serve(t, h), modeltest.Ask("hi"))
@@ -285,7 +287,9 @@ func TestKeyStaysSecret(t *testing.T) {
 	reached := false
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	t.Cleanup(other.Close)
-	m := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) })
+	m := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
 	if e := modeltest.Fails(t, m, modeltest.Ask("hi")); e.Class != messages.Invalid || reached {
 		t.Errorf("error %v, the other server was reached: %t", e, reached)
 	}

@@ -50,7 +50,9 @@ type Config struct {
 	// compatible server knows, elsewhere.
 	MaxTokensKey string
 	// Effort is how hard a model thinks that is told to think: "low", "medium",
-	// "high", or what else the server knows. "": "medium".
+	// "high", or what else the server knows; "server" sends nothing, for servers
+	// whose models think unless told not to (Ollama's /v1). "": "medium". A request
+	// that says nothing of thinking leaves it to the server, too.
 	Effort string
 	// MaxBytes bounds one answer, in bytes; a longer one fails with class
 	// malformed. Zero: 64 MiB. A line of it has at most 8 MiB in any case.

@@ -73,12 +73,21 @@ func TestRealThinking(t *testing.T) {
 	yes := true
 	req := modeltest.Ask(modeltest.Question)
 	req.Options.Think = &yes
-	r, err := provider.Call(t.Context(), model(t, s.URL, "talker"), req)
+	m, err := openai.New(openai.Config{BaseURL: s.URL + "/v1", Model: "talker", Effort: "server"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := provider.Call(t.Context(), m, req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.TrimSpace(r.Message.Thinking) != "Let me think about it." || strings.TrimSpace(r.Message.Content) != "The answer is forty-two." {
 		t.Errorf("message %+v", r.Message)
+	}
+	no := false
+	req.Options.Think = &no
+	if r, err = provider.Call(t.Context(), m, req); err != nil || r.Message.Thinking != "" || strings.TrimSpace(r.Message.Content) != modeltest.Answer {
+		t.Errorf("told not to think: %+v, %v", r, err)
 	}
 	req = modeltest.Ask(modeltest.Endless)
 	req.Options.MaxTokens = 10

@@ -46,11 +46,12 @@ func (m *Model) request(req *provider.Request) (*openai.ChatCompletionNewParams,
 	if len(o.Stop) > 0 {
 		p.Stop.OfStringArray = slices.Clone(o.Stop)
 	}
-	if o.Think != nil {
+	switch {
+	case o.Think == nil:
+	case !*o.Think:
 		p.ReasoningEffort = "none"
-		if *o.Think {
-			p.ReasoningEffort = shared.ReasoningEffort(m.cfg.Effort)
-		}
+	case m.cfg.Effort != "server":
+		p.ReasoningEffort = shared.ReasoningEffort(m.cfg.Effort)
 	}
 	if req.Format != nil {
 		if !json.Valid(req.Format) {
