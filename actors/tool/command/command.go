@@ -28,7 +28,9 @@ const KeyVariable = "COVEY_TOOL_KEY"
 // 0 is an error with the last lines of its standard error. It inherits the
 // environment and gets [KeyVariable]. When the call is called off or overruns,
 // its whole process group is killed; a child that it leaves behind with its
-// output open is killed a second after it ended.
+// output open is killed a second after it ended. On Linux the command, though
+// not its children, dies with this process; elsewhere one that outlives a kill
+// of this process may still take effect after the run was resumed.
 type Command struct {
 	// Name and Description are what the model sees.
 	Name        string
