@@ -17,8 +17,6 @@ const (
 	SubjectTasks = "covey.tasks"
 	// SubjectBus is the collaboration bus: covey.bus.<run>.<member>.
 	SubjectBus = "covey.bus"
-	// SubjectEvents is where nodes publish events: covey.events.<node>.<kind>.
-	SubjectEvents = "covey.events"
 	// SubjectNodes is where nodes answer requests: covey.nodes.<node>.<verb>.
 	SubjectNodes = "covey.nodes"
 )
