@@ -149,7 +149,9 @@ func text(t *testing.T, m provider.Model) {
 
 // twice ranges over one sequence two times: two calls.
 func twice(t *testing.T, m provider.Model) {
-	seq := m.Stream(t.Context(), Ask(Question))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	seq := m.Stream(ctx, Ask(Question))
 	for range 2 {
 		r, err := provider.Collect(seq, nil)
 		if err != nil {
@@ -253,7 +255,7 @@ func abandoned(t *testing.T, m provider.Model) {
 }
 
 func canceled(t *testing.T, m provider.Model) {
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	n := 0
 	var failure error

@@ -28,8 +28,12 @@ func model(t *testing.T, url, name string) *ollama.Model {
 	return m
 }
 
+// A caller that leaves can cost the server a place: when its write fails before
+// it notices, its runner's goroutine blocks for ever. There are enough places.
+const places = "OLLAMA_NUM_PARALLEL=8"
+
 func TestConformance(t *testing.T) {
-	s := ollamatest.Start(t)
+	s := ollamatest.Start(t, places)
 	for _, arch := range []string{"llama", "qwen3"} {
 		s.Create(t, arch, tinygguf.Config{Arch: arch, Seed: 1, Scripts: ollamatest.Scripts}, ollamatest.Template, nil)
 		t.Run(arch, func(t *testing.T) {
@@ -39,7 +43,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestReal(t *testing.T) {
-	s := ollamatest.Start(t)
+	s := ollamatest.Start(t, places)
 	s.CreateScripted(t, "talker")
 	s.Create(t, "plain", tinygguf.Config{Seed: 1}, "{{ .Prompt }}", nil)
 	m := model(t, s.URL, "talker")
