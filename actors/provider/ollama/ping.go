@@ -30,6 +30,7 @@ func (m *Model) Ping(ctx context.Context) error {
 	e := messages.AsError(m.failure(ctx, err, seen, 0), messages.Transient, m.source)
 	if e.Class == messages.Transient && e.Status == 0 {
 		e.Class = messages.Unavailable
+		e.Message += ", and get the model with: ollama pull " + m.model
 	}
 	return e
 }
