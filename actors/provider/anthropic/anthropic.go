@@ -11,8 +11,6 @@ import (
 	"context"
 	"iter"
 	"net/http"
-	"net/url"
-	"os"
 	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
@@ -69,7 +67,7 @@ func (c Config) Check() error {
 	if c.Model == "" {
 		return invalid(`model: "" is not allowed: use a name as "claude-sonnet-4-5"`)
 	}
-	if u, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	if c.BaseURL != "" && !vendorhttp.IsAddress(c.BaseURL) {
 		return invalid(`base_url: %q is not allowed: use an address as "https://api.anthropic.com"`, vendorhttp.Redacted(c.BaseURL))
 	}
 	if c.MaxBytes < 0 {
@@ -108,32 +106,18 @@ func New(cfg Config) (*Model, error) {
 		return nil, err
 	}
 	source := cfg.name() + "/" + cfg.Model
-	base := cfg.BaseURL
-	if base == "" {
-		base = os.Getenv("ANTHROPIC_BASE_URL")
-	}
-	if base == "" {
-		base = officialURL
-	}
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, messages.Errorf(messages.Invalid, source, `variable ANTHROPIC_BASE_URL: %q is not allowed: use an address as "https://api.anthropic.com"`, vendorhttp.Redacted(base))
-	}
-	if cfg.KeyEnv == "" && cfg.KeyFile == "" && (cfg.BaseURL == "" || u.Host == "api.anthropic.com") {
-		cfg.KeyEnv = officialEnv
-	}
-	key, err := apikey.Read(source, cfg.KeyEnv, cfg.KeyFile)
+	base, key, _, err := vendorhttp.Account{
+		Source: source, BaseURL: cfg.BaseURL, KeyEnv: cfg.KeyEnv, KeyFile: cfg.KeyFile,
+		Official: officialURL, BaseEnv: "ANTHROPIC_BASE_URL", OfficialEnv: officialEnv, Example: "https://api.anthropic.com",
+	}.Open()
 	if err != nil {
 		return nil, err
-	}
-	if key.Empty() && cfg.KeyEnv != "" {
-		return nil, messages.Errorf(messages.Unauthorized, source, "no key for %s: set the environment variable %s, or key_file", u.Redacted(), cfg.KeyEnv)
 	}
 	if cfg.MaxTokens == 0 {
 		cfg.MaxTokens = 8192
 	}
 	opts := []option.RequestOption{
-		option.WithBaseURL(base),
+		option.WithBaseURL(base.String()),
 		option.WithHTTPClient(vendorhttp.Transport{Events: true, MaxBody: cfg.MaxBytes}.Client(cfg.HTTP)),
 		option.WithMaxRetries(0), // package provider's Retry is their one owner
 		option.WithoutOpenTelemetry(),
@@ -142,7 +126,7 @@ func New(cfg Config) (*Model, error) {
 		opts = append(opts, option.WithAPIKey(key.Reveal()))
 	}
 	return &Model{
-		cfg: cfg, source: source, base: u.Redacted(), key: key,
+		cfg: cfg, source: source, base: base.Redacted(), key: key,
 		// Not NewClient: that looks for credentials in the environment and in files.
 		client: anthropic.Client{Options: opts},
 	}, nil

@@ -1,7 +1,6 @@
 package ollama_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -302,36 +301,8 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// transport answers every request with one body.
-type transport []byte
-
-func (b transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(b)), Request: r}, nil
-}
-
-// FuzzStream: whatever a server sends, a call ends with a last chunk or with one
-// error that has a class, and nothing follows either.
 func FuzzStream(f *testing.F) {
-	for _, s := range []string{"", line1, line1 + done, done + line1, done + done, `{"error":"x"}`, "{}\n", "[]\n", "null\n", "\n\n", `{"done":true}`, `{"message":{"tool_calls":[{}]}}`, `{"message":{"tool_calls":[{"function":{"arguments":null}}]},"done":true}`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		m, err := ollama.New(ollama.Config{BaseURL: "http://127.0.0.1:1", Model: "m", HTTP: &http.Client{Transport: transport(body)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ended := false
-		for c, err := range m.Stream(t.Context(), modeltest.Ask("hi")) {
-			if ended {
-				t.Fatalf("%+v, %v after the end", c, err)
-			}
-			ended = err != nil || c.Stop != ""
-			if err != nil && !messages.ClassOf(err).Valid() {
-				t.Errorf("error without a class: %v", err)
-			}
-		}
-		if !ended {
-			t.Error("the sequence just stopped")
-		}
+	modeltest.FuzzStream(f, []string{"", line1, line1 + done, done + line1, done + done, `{"error":"x"}`, "{}\n", "[]\n", "null\n", "\n\n", `{"done":true}`, `{"message":{"tool_calls":[{}]}}`, `{"message":{"tool_calls":[{"function":{"arguments":null}}]},"done":true}`}, func(hc *http.Client) (provider.Model, error) {
+		return ollama.New(ollama.Config{BaseURL: "http://127.0.0.1:1", Model: "m", HTTP: hc})
 	})
 }

@@ -11,8 +11,6 @@ import (
 	"context"
 	"iter"
 	"net/http"
-	"net/url"
-	"os"
 	"time"
 
 	"github.com/openai/openai-go/v3"
@@ -72,7 +70,7 @@ func (c Config) Check() error {
 	if c.Model == "" {
 		return invalid(`model: "" is not allowed: use a name as "gpt-5.1"`)
 	}
-	if u, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	if c.BaseURL != "" && !vendorhttp.IsAddress(c.BaseURL) {
 		return invalid(`base_url: %q is not allowed: use an address as "http://127.0.0.1:8000/v1"`, vendorhttp.Redacted(c.BaseURL))
 	}
 	if c.MaxBytes < 0 {
@@ -110,27 +108,12 @@ func New(cfg Config) (*Model, error) {
 		return nil, err
 	}
 	source := cfg.name() + "/" + cfg.Model
-	base := cfg.BaseURL
-	if base == "" {
-		base = os.Getenv("OPENAI_BASE_URL")
-	}
-	if base == "" {
-		base = officialURL
-	}
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, messages.Errorf(messages.Invalid, source, `variable OPENAI_BASE_URL: %q is not allowed: use an address as "http://127.0.0.1:8000/v1"`, vendorhttp.Redacted(base))
-	}
-	official := u.Host == "api.openai.com"
-	if cfg.KeyEnv == "" && cfg.KeyFile == "" && (cfg.BaseURL == "" || official) {
-		cfg.KeyEnv = officialEnv
-	}
-	key, err := apikey.Read(source, cfg.KeyEnv, cfg.KeyFile)
+	base, key, official, err := vendorhttp.Account{
+		Source: source, BaseURL: cfg.BaseURL, KeyEnv: cfg.KeyEnv, KeyFile: cfg.KeyFile,
+		Official: officialURL, BaseEnv: "OPENAI_BASE_URL", OfficialEnv: officialEnv, Example: "http://127.0.0.1:8000/v1",
+	}.Open()
 	if err != nil {
 		return nil, err
-	}
-	if key.Empty() && cfg.KeyEnv != "" {
-		return nil, messages.Errorf(messages.Unauthorized, source, "no key for %s: set the environment variable %s, or key_file", u.Redacted(), cfg.KeyEnv)
 	}
 	if cfg.MaxTokensKey == "" {
 		cfg.MaxTokensKey = "max_tokens"
@@ -142,7 +125,7 @@ func New(cfg Config) (*Model, error) {
 		cfg.Effort = "medium"
 	}
 	opts := []option.RequestOption{
-		option.WithBaseURL(base),
+		option.WithBaseURL(base.String()),
 		option.WithHTTPClient(vendorhttp.Transport{Events: true, MaxBody: cfg.MaxBytes}.Client(cfg.HTTP)),
 		option.WithMaxRetries(0), // package provider's Retry is their one owner
 	}
@@ -150,7 +133,7 @@ func New(cfg Config) (*Model, error) {
 		opts = append(opts, option.WithAPIKey(key.Reveal()))
 	}
 	return &Model{
-		cfg: cfg, source: source, base: u.Redacted(), key: key,
+		cfg: cfg, source: source, base: base.Redacted(), key: key,
 		// Not NewClient: that reads options from the environment.
 		client: openai.Client{Options: opts},
 	}, nil
