@@ -60,7 +60,9 @@ func Start(t testing.TB, env ...string) *Server {
 		"OLLAMA_HOST=" + addr,
 		"OLLAMA_MODELS=" + filepath.Join(dir, "models"),
 		"OLLAMA_NO_CLOUD=1",
-		"OLLAMA_NUM_PARALLEL=1",
+		// A caller that leaves can cost the server a place: when its write fails
+		// before it notices, its runner's goroutine blocks for ever. There are enough.
+		"OLLAMA_NUM_PARALLEL=8",
 		"OLLAMA_CONTEXT_LENGTH=4096",
 		"GIN_MODE=release",
 	}, env...)

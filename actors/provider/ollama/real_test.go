@@ -28,12 +28,8 @@ func model(t *testing.T, url, name string) *ollama.Model {
 	return m
 }
 
-// A caller that leaves can cost the server a place: when its write fails before
-// it notices, its runner's goroutine blocks for ever. There are enough places.
-const places = "OLLAMA_NUM_PARALLEL=8"
-
 func TestConformance(t *testing.T) {
-	s := ollamatest.Start(t, places)
+	s := ollamatest.Start(t)
 	for _, arch := range []string{"llama", "qwen3"} {
 		s.Create(t, arch, tinygguf.Config{Arch: arch, Seed: 1, Scripts: ollamatest.Scripts}, ollamatest.Template, nil)
 		t.Run(arch, func(t *testing.T) {
@@ -43,7 +39,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestReal(t *testing.T) {
-	s := ollamatest.Start(t, places)
+	s := ollamatest.Start(t)
 	s.CreateScripted(t, "talker")
 	s.Create(t, "plain", tinygguf.Config{Seed: 1}, "{{ .Prompt }}", nil)
 	m := model(t, s.URL, "talker")
@@ -140,7 +136,7 @@ func TestReal(t *testing.T) {
 // A server with one place for models and one for waiting calls answers 503 to
 // the third model.
 func TestRealBusy(t *testing.T) {
-	s := ollamatest.Start(t, "OLLAMA_MAX_QUEUE=1", "OLLAMA_MAX_LOADED_MODELS=1")
+	s := ollamatest.Start(t, "OLLAMA_NUM_PARALLEL=1", "OLLAMA_MAX_QUEUE=1", "OLLAMA_MAX_LOADED_MODELS=1")
 	for seed, name := range []string{"one", "two"} { // the server takes models of the same file for one
 		s.Create(t, name, tinygguf.Config{Seed: uint64(seed), Scripts: ollamatest.Scripts}, ollamatest.Template, nil)
 	}
