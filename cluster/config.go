@@ -9,6 +9,7 @@ import (
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/actors/provider/route"
+	"github.com/covey-run/covey/actors/tool"
 	"github.com/covey-run/covey/internal/metrics"
 	"github.com/covey-run/covey/messages"
 )
@@ -31,6 +32,15 @@ type Config struct {
 	// MaxRuns is how many runs the node works on at once; more wait in the
 	// queue. Zero: 16.
 	MaxRuns int
+	// Pools are the pools that the node belongs to; an agent with a Pool lives on
+	// a node of it.
+	Pools []string
+	// Tools are what the node lends to members that use them (actors.Agent's
+	// Uses), by their names.
+	Tools map[string]tool.Tool
+	// MaxGuests is how many members of other nodes' runs live on the node at once.
+	// Zero: 256.
+	MaxGuests int
 	// Models adds model providers, or replaces the built-in "ollama",
 	// "anthropic", "openai" and "scripted", by name.
 	Models map[string]provider.Factory
@@ -91,6 +101,19 @@ func (c Config) Check() error {
 			return err
 		}
 	}
+	if c.MaxGuests < 0 {
+		return messages.Errorf(messages.Invalid, "", "config: max_guests: %d is not allowed: use 0 (for 256) or more", c.MaxGuests)
+	}
+	for _, p := range c.Pools {
+		if err := messages.CheckName("config: pools", p); err != nil {
+			return err
+		}
+	}
+	for name, t := range c.Tools {
+		if name != t.Name {
+			return messages.Errorf(messages.Invalid, "", "config: tools: %q is not allowed as the key of the tool %q: use its name", name, t.Name)
+		}
+	}
 	for name, p := range c.Providers {
 		if err := p.Check(); err != nil {
 			return messages.Errorf(messages.Invalid, "", "config: providers: %s: %w", name, err)
@@ -108,6 +131,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxRuns == 0 {
 		c.MaxRuns = 16
+	}
+	if c.MaxGuests == 0 {
+		c.MaxGuests = 256
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

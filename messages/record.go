@@ -12,6 +12,9 @@ type (
 	// sequence of the claim that it writes under, so an older owner is refused.
 	Claim struct {
 		Node string `json:"node"`
+		// Epoch is that of the node's lease, 0 for a node that has none. A node of
+		// the same name with another epoch is another owner.
+		Epoch uint64 `json:"epoch,omitempty"`
 		// Ack is the subject that answers the task's delivery to that node; a
 		// survivor hands the task on by a NAK there. Only in the plan's claim.
 		Ack string `json:"ack,omitempty"`

@@ -13,7 +13,8 @@ const (
 	SubjectRuns = "covey.runs"
 	// SubjectClaims is the journal's claims: covey.claims.<run>.<writer>.
 	SubjectClaims = "covey.claims"
-	// SubjectTasks is the task queue: covey.tasks.<team>.
+	// SubjectTasks is the task queue:
+	// covey.tasks.<queue>.<high|normal|low>.<session, or "-">.
 	SubjectTasks = "covey.tasks"
 	// SubjectBus is the collaboration bus: covey.bus.<run>.<member>.
 	SubjectBus = "covey.bus"

@@ -20,10 +20,77 @@ type Task struct {
 	// Definition is the team as data, so that a node that never saw it can
 	// resume the run; nil where the team exists only in code.
 	Definition json.RawMessage `json:"definition,omitempty"`
+	// Session names a conversation: 1 to 64 letters, digits, '-' or '_', "" for
+	// none. The tasks of one session run one after another, in the order in which
+	// they were submitted, on whichever node; different sessions run side by side.
+	Session string `json:"session,omitempty"`
+	// Discussion is what was said in the session before this task, oldest first.
+	// Submit fills it in.
+	Discussion []Said `json:"discussion,omitempty"`
+	// Priority orders the tasks that wait: see [Priority]. Zero: normal.
+	Priority Priority `json:"priority,omitempty"`
+	// Queue is where the task waits; a node takes tasks from the queues that it
+	// serves. Zero: [DefinedQueue] for a task with a definition, else the queue
+	// that has the team's name.
+	Queue string `json:"queue,omitempty"`
 	// Deadline is when the run fails with class timeout; zero for none.
 	Deadline time.Time `json:"deadline,omitzero"`
 	// Submitted is when it was first put in.
 	Submitted time.Time `json:"submitted,omitzero"`
+}
+
+// DefinedQueue is the queue of tasks that bring their team's definition: every
+// node that can load definitions serves it.
+const DefinedQueue = "defined"
+
+// QueueName is the queue in which the task waits.
+func (t Task) QueueName() string {
+	switch {
+	case t.Queue != "":
+		return t.Queue
+	case len(t.Definition) > 0:
+		return DefinedQueue
+	}
+	return t.Team
+}
+
+// Priority orders the tasks that wait in a queue: one with a higher priority is
+// taken before all with a lower one, and tasks of the same priority in the order
+// of their submission.
+type Priority string
+
+// The priorities.
+const (
+	High   Priority = "high"
+	Normal Priority = "" // the zero value; "normal" on the command line and in subjects
+	Low    Priority = "low"
+)
+
+// Priorities returns every priority, the highest first.
+func Priorities() []Priority { return []Priority{High, Normal, Low} }
+
+// String is the priority in words: "high", "normal" or "low".
+func (p Priority) String() string {
+	if p == Normal {
+		return "normal"
+	}
+	return string(p)
+}
+
+// ParsePriority reads what [Priority.String] writes; "" is normal.
+func ParsePriority(s string) (Priority, error) {
+	for _, p := range Priorities() {
+		if s == string(p) || s == p.String() {
+			return p, nil
+		}
+	}
+	return "", Errorf(Invalid, "", "priority: %q is not allowed: use high, normal or low", s)
+}
+
+// Check returns an error of class invalid unless p is one of [Priorities].
+func (p Priority) Check() error {
+	_, err := ParsePriority(string(p))
+	return err
 }
 
 // Ask is a collaboration message: it asks a member of a run for an answer.

@@ -91,6 +91,9 @@ func init() {
 	register[Failed]("failed")
 	register[Reopened]("reopened")
 	register[Resolve]("resolve")
+	register[NodeInfo]("node")
+	register[Place]("place")
+	register[Gone]("gone")
 }
 
 // Kinds returns the names of every kind of body, sorted.

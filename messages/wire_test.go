@@ -24,6 +24,7 @@ func bodies() map[string]messages.Body {
 	usage := messages.Usage{Calls: 1, InputTokens: 2, OutputTokens: 3, CachedTokens: 4, Duration: 5}
 	task := messages.Task{
 		ID: "r", Team: "t", Prompt: "why?", Format: json.RawMessage(`{"type":"object"}`), Definition: json.RawMessage(`{"name":"t"}`),
+		Session: "s", Discussion: []messages.Said{{From: "user", Text: "hm"}}, Priority: messages.High, Queue: "q",
 		Deadline: moment, Submitted: moment,
 	}
 	ask := messages.Ask{Step: "1.2", From: "plan", To: "a", Prompt: "why?", Discussion: []messages.Said{{From: "b", Text: "hm"}}, Format: json.RawMessage(`{}`)}
@@ -48,7 +49,7 @@ func bodies() map[string]messages.Body {
 			Name: "n", Kind: "node", State: messages.BackingOff, Since: moment, Restarts: 1, Total: 2, LastFailure: failure, FailedAt: moment,
 			Until: moment, Mailbox: 3, Step: "s", Detail: map[string]string{"k": "v"}, Children: []messages.TreeNode{{Name: "c"}},
 		},
-		"claim":    &messages.Claim{Node: "n", Ack: "$JS.ACK.x"},
+		"claim":    &messages.Claim{Node: "n", Epoch: 7, Ack: "$JS.ACK.x"},
 		"begun":    &messages.Begun{Task: task},
 		"asked":    &messages.Asked{Ask: ask},
 		"model":    &messages.Modeled{N: 1, Model: "m", Message: messages.Message{Role: messages.Assistant, Content: "c", Thinking: "t", ToolCalls: []messages.ToolCall{call}}, Usage: usage, Stop: messages.StopTools, Origin: origin},
@@ -61,7 +62,13 @@ func bodies() map[string]messages.Body {
 		"done":     &messages.Done{Answer: answer},
 		"failed":   &messages.Failed{Error: failure},
 		"reopened": &messages.Reopened{By: "n"},
-		"resolve":  &messages.Resolve{Run: "r", Writer: "a", Step: "1", N: 1, Call: 2, Output: "o", Error: "e", Retry: true},
+		"node": &messages.NodeInfo{
+			Node: "n", Epoch: 7, Version: "v1", Wire: 1, Started: moment, Host: "h", PID: 1, Pools: []string{"gpu"}, Tools: []string{"t"},
+			Queues: []string{"q"}, Runs: 1, MaxRuns: 2, Guests: 3, MaxGuests: 4, Draining: true, At: moment,
+		},
+		"place":   &messages.Place{Owner: "n~7", Task: task, Member: "a", Incarnation: 2, Known: true, Leave: true},
+		"gone":    &messages.Gone{Member: "a", Incarnation: 2, Step: "1", Error: failure},
+		"resolve": &messages.Resolve{Run: "r", Writer: "a", Step: "1", N: 1, Call: 2, Output: "o", Error: "e", Retry: true},
 	}
 }
 
