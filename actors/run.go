@@ -110,7 +110,7 @@ func (rt *Runtime) runSpec(run *Run, task messages.Task, m Member, claim message
 	spec.Policy = atTop(spec.Policy)
 	spec.New = func() (supervisor.Actor, error) {
 		r := &runActor{run: run, task: task, claim: claim}
-		r.host = host{scope: &scope{rt: rt, run: task.ID, task: task}}
+		r.host = host{scope: &scope{rt: rt, run: task.ID, task: task, owner: messages.Owner(claim.Node, claim.Epoch)}}
 		switch m := m.(type) {
 		case Team:
 			r.members, r.plan = m.Members, m.Plan

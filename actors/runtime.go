@@ -40,6 +40,8 @@ type RuntimeConfig struct {
 	Rules map[string]provider.Rule
 	// Node names the node in claims. Required.
 	Node string
+	// Nodes are the nodes of the cluster. nil: this node is alone.
+	Nodes Nodes
 }
 
 // Runtime runs runs in a supervision tree.
@@ -154,7 +156,7 @@ func (rt *Runtime) Start(ctx context.Context, task messages.Task, m Member, ack 
 	rt.mu.Lock()
 	rt.live[task.ID] = run
 	rt.mu.Unlock()
-	if _, err := rt.sys.Spawn(ctx, rt.runs, rt.runSpec(run, task, m, messages.Claim{Node: rt.cfg.Node, Ack: ack})); err != nil {
+	if _, err := rt.sys.Spawn(ctx, rt.runs, rt.runSpec(run, task, m, rt.claim(ack))); err != nil {
 		run.finish(false, messages.Answer{}, err)
 		rt.mu.Lock()
 		delete(rt.live, task.ID)
@@ -162,6 +164,24 @@ func (rt *Runtime) Start(ctx context.Context, task messages.Task, m Member, ack 
 		return nil, err
 	}
 	return run, nil
+}
+
+// claim is what this node claims writers with, by its present lease.
+func (rt *Runtime) claim(ack string) messages.Claim {
+	c := messages.Claim{Node: rt.cfg.Node, Ack: ack}
+	if rt.cfg.Nodes != nil {
+		c.Epoch = rt.cfg.Nodes.Self().Epoch
+	}
+	return c
+}
+
+// Fence stops everything that runs here in the name of a lease that is over, at
+// once and as it is: others may own it from now on. What is started afterwards
+// is not concerned. Whoever waits for a run gets the error, of class fenced.
+func (rt *Runtime) Fence(err *messages.Error) {
+	for _, r := range rt.running() {
+		r.ref.Tell(&abort{err})
+	}
 }
 
 // running are the runs that have not come to an end.

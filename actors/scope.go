@@ -16,6 +16,7 @@ import (
 type scope struct {
 	rt       *Runtime
 	run      string
+	owner    string // of the run: see messages.Owner
 	task     messages.Task
 	log      *runLog
 	top      supervisor.Ref // the run's actor
@@ -53,12 +54,12 @@ func (s *scope) emit(ev messages.Event) {
 // ours reports whether a message from the bus is this owner's. A node that was
 // taken for dead may serve the run's addresses still, and speak: it and its heir
 // do not hear each other. A client's word comes from no owner.
-func (s *scope) ours(e messages.Envelope) bool { return e.Writer == "" || e.Writer == s.rt.cfg.Node }
+func (s *scope) ours(e messages.Envelope) bool { return e.Writer == "" || e.Writer == s.owner }
 
 // send delivers a message of the run, again and again until somebody takes it:
 // a member that is not served now is about to be. It says who owns the run.
 func (s *scope) send(ctx context.Context, member string, body messages.Body) error {
-	e := messages.Envelope{Run: s.run, Writer: s.rt.cfg.Node, Time: s.rt.sys.Clock().Now(), Body: body}
+	e := messages.Envelope{Run: s.run, Writer: s.owner, Time: s.rt.sys.Clock().Now(), Body: body}
 	backoff := supervisor.Backoff{Initial: time.Millisecond, Max: time.Second}
 	for n := 1; ; n++ {
 		err := s.rt.bus.Send(ctx, s.run, member, e)
