@@ -29,6 +29,9 @@ type Config struct {
 	// Name is the node's name in the tree and in claims. Zero: "node-" and six
 	// letters, new at each start. It must not be that of another live node.
 	Name string
+	// Version is the program's, as the node tells it. Zero: that of the program's
+	// main module.
+	Version string
 	// MaxRuns is how many runs the node works on at once; more wait in the
 	// queue. Zero: 16.
 	MaxRuns int
@@ -128,6 +131,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Name == "" {
 		c.Name = "node-" + NewID()[:6]
+	}
+	if c.Version == "" {
+		c.Version = buildVersion()
 	}
 	if c.MaxRuns == 0 {
 		c.MaxRuns = 16

@@ -30,11 +30,14 @@ type Node struct {
 	svc    micro.Service
 	work   sync.WaitGroup // deliveries in hand
 
-	mu      sync.Mutex
-	members map[string]actors.Member // by team name
-	handles map[string][]*Run
-	once    sync.Once
-	stopErr error
+	started time.Time
+
+	mu       sync.Mutex
+	members  map[string]actors.Member // by team name
+	handles  map[string][]*Run
+	draining bool
+	once     sync.Once
+	stopErr  error
 }
 
 // Start starts a node. ctx bounds the start alone; the node lives until Stop.
@@ -44,7 +47,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, members: map[string]actors.Member{}, handles: map[string][]*Run{}}
+	n := &Node{cfg: cfg, started: now(), members: map[string]actors.Member{}, handles: map[string][]*Run{}}
 	defer func() {
 		if err != nil {
 			if n.sys != nil {
@@ -161,12 +164,7 @@ func (n *Node) stop(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, stopWithin)
 		defer cancel()
 	}
-	n.mu.Lock()
-	for team := range n.members {
-		n.queue.leave(team)
-	}
-	n.mu.Unlock()
-	errs := []error{n.rt.Drain(ctx)}
+	errs := []error{n.Drain(ctx)}
 	// What follows is quick, and is done also when the time is up.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()

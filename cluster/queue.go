@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -144,6 +146,13 @@ func (q *queue) leave(team string) {
 		cancel()
 		delete(q.teams, team)
 	}
+}
+
+// serves names what this node takes tasks of, sorted.
+func (q *queue) serves() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Sorted(maps.Keys(q.teams))
 }
 
 // waiting returns the tasks in the queue, oldest first: those that nobody has

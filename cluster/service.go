@@ -3,11 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/covey-run/covey/messages"
@@ -16,9 +13,11 @@ import (
 
 // What a node answers, at covey.nodes.<node>.<verb> and covey.nodes.all.<verb>.
 const (
-	verbPing = "ping"
-	verbTree = "tree"
-	allNodes = "all"
+	verbPing  = "ping"
+	verbInfo  = "info"
+	verbTree  = "tree"
+	verbDrain = "drain" // of one node only
+	allNodes  = "all"
 )
 
 func nodeSubject(node, verb string) string {
@@ -38,9 +37,14 @@ func (n *Node) serveNode() (micro.Service, error) {
 	}
 	for _, at := range []string{n.cfg.Name, allNodes} {
 		for verb, handle := range map[string]micro.HandlerFunc{
-			verbPing: func(r micro.Request) { _ = r.Respond([]byte(n.cfg.Name)) },
-			verbTree: func(r micro.Request) { go n.respondTree(r) },
+			verbPing:  func(r micro.Request) { _ = r.Respond([]byte(n.cfg.Name)) },
+			verbInfo:  n.respondInfo,
+			verbTree:  func(r micro.Request) { go n.respondTree(r) },
+			verbDrain: n.respondDrain,
 		} {
+			if verb == verbDrain && at == allNodes {
+				continue
+			}
 			name := verb + "-" + at
 			if err := svc.AddEndpoint(name, handle, micro.WithEndpointSubject(nodeSubject(at, verb))); err != nil {
 				return nil, errors.Join(messages.AsError(err, messages.Unavailable, "node "+n.cfg.Name), svc.Stop())
@@ -48,6 +52,27 @@ func (n *Node) serveNode() (micro.Service, error) {
 		}
 	}
 	return svc, nil
+}
+
+func (n *Node) respondInfo(r micro.Request) {
+	i := n.info()
+	respond(r, &i)
+}
+
+// respondDrain answers once the drain has begun.
+func (n *Node) respondDrain(r micro.Request) {
+	n.beginDrain()
+	go func() { _ = n.rt.Drain(context.Background()) }() // never cut off, so no error
+	n.respondInfo(r)
+}
+
+func respond(r micro.Request, b messages.Body) {
+	h, data, err := messages.Encode(messages.Envelope{Time: now(), Body: b})
+	if err != nil {
+		_ = r.Error("500", err.Error(), nil)
+		return
+	}
+	_ = r.Respond(data, micro.WithHeaders(h))
 }
 
 // maxTree is the largest tree that is sent whole; below it the children of each
@@ -71,46 +96,4 @@ func (n *Node) respondTree(r micro.Request) {
 		}
 	}
 	_ = r.Respond(data, micro.WithHeaders(h))
-}
-
-// Tree asks every node for its supervision tree. It waits for the first answer
-// within ctx, and 200 ms more for others; no answer is an error of class
-// unavailable.
-func (c *Client) Tree(ctx context.Context) ([]messages.TreeNode, error) {
-	in := make(chan *nats.Msg, 256)
-	inbox := nats.NewInbox()
-	sub, err := c.nc.ChanSubscribe(inbox, in)
-	if err != nil {
-		return nil, messages.AsError(err, messages.Unavailable, "tree")
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.nc.PublishRequest(nodeSubject(allNodes, verbTree), inbox, nil); err != nil {
-		return nil, messages.AsError(err, messages.Unavailable, "tree")
-	}
-	var trees []messages.TreeNode
-	var more <-chan time.Time
-	for {
-		select {
-		case m := <-in:
-			if m.Header.Get("Status") == "503" {
-				return nil, messages.Errorf(messages.Unavailable, "tree", "no node is there")
-			}
-			e, err := messages.Decode(m.Header, m.Data)
-			if err != nil {
-				return trees, messages.AsError(err, messages.Invalid, "tree")
-			}
-			if t, ok := e.Body.(*messages.TreeNode); ok {
-				trees = append(trees, *t)
-			}
-			more = time.After(200 * time.Millisecond)
-		case <-more:
-			slices.SortFunc(trees, func(a, b messages.TreeNode) int { return strings.Compare(a.Name, b.Name) })
-			return trees, nil
-		case <-ctx.Done():
-			if len(trees) > 0 {
-				return trees, nil
-			}
-			return nil, messages.AsError(context.Cause(ctx), messages.Timeout, "tree: no node answers")
-		}
-	}
 }

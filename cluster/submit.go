@@ -23,7 +23,10 @@ func (n *Node) Serve(ctx context.Context, m actors.Member) error {
 	n.mu.Lock()
 	n.members[m.MemberName()] = m
 	n.mu.Unlock()
-	return n.queue.serve(ctx, m.MemberName())
+	if err := n.queue.serve(ctx, m.MemberName()); err != nil {
+		return err
+	}
+	return n.notDraining(m.MemberName())
 }
 
 // Ask puts a question to a team, or to a single agent, and waits for the answer.

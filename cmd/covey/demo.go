@@ -133,6 +133,6 @@ func demo(cmd *cobra.Command) error {
 	fmt.Fprintln(log)
 	fmt.Fprintln(log, summary(answer, took, events.restarts))
 	fmt.Fprintln(log, "\nThe supervision tree, just before the end:")
-	printTree(log, tree, time.Now())
+	printTrees(log, []messages.TreeNode{tree}, time.Now())
 	return nil
 }

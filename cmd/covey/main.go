@@ -96,7 +96,8 @@ costs a pause and never an answer.
   covey demo                          a team in action, with no model server
   covey run TEAM.yaml "QUESTION"      a team of yours
   covey runs                          what has run, and what was interrupted
-  covey tree                          the live supervision tree of a running node
+  covey nodes                         the nodes, and how each is
+  covey tree                          the live supervision tree of the nodes
   covey config [TEAM.yaml]            the settings in effect, and where each comes from
   covey parked                        model calls that wait for a person`,
 		Version:       version,
@@ -128,7 +129,7 @@ costs a pause and never an answer.
 		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), runsCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}

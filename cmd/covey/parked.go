@@ -149,7 +149,7 @@ it fails, the call stays parked.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			c, err := cluster.Open(ctx, cluster.Config{Dir: g.dir, URL: g.url})
+			c, err := cluster.Open(ctx, g.data())
 			if err != nil {
 				return err
 			}

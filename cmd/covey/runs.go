@@ -85,21 +85,26 @@ func (g *global) noData() bool {
 	if g.url != "" {
 		return false
 	}
-	_, err := os.Stat(g.data())
+	_, err := os.Stat(g.folder())
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// data is the data directory.
-func (g *global) data() string { return cmp.Or(g.dir, cluster.DefaultDir) }
+// folder is the data directory.
+func (g *global) folder() string { return cmp.Or(g.dir, cluster.DefaultDir) }
+
+// data is where a client finds the data.
+func (g *global) data() cluster.Config {
+	return cluster.Config{Dir: g.dir, URL: g.url, Logger: silent}
+}
 
 // client runs do with a client of the node or, if none runs, of its data.
 func client(cmd *cobra.Command, g *global, do func(context.Context, *cluster.Client) error) error {
 	if g.noData() {
-		return fmt.Errorf("nothing has run here: there is no data directory %s (--dir names another)", g.data())
+		return fmt.Errorf("nothing has run here: there is no data directory %s (--dir names another)", g.folder())
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
-	c, err := cluster.Open(ctx, cluster.Config{Dir: g.dir, URL: g.url, Logger: silent})
+	c, err := cluster.Open(ctx, g.data())
 	if err != nil {
 		return err
 	}

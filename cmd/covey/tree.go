@@ -18,92 +18,71 @@ import (
 )
 
 func treeCmd(g *global) *cobra.Command {
-	var watch bool
-	var every time.Duration
+	var f watching
+	var only string
 	cmd := &cobra.Command{
 		Use:   "tree",
-		Short: "Shows the live supervision tree of a running node",
-		Long: `Shows the live supervision tree of the node that runs on the data directory (or of
-all nodes on --nats): name, kind, state, restarts in the window, mailbox, current
-step, last failure and its class.`,
+		Short: "Shows the live supervision tree of the nodes",
+		Long: `Shows the live supervision tree of the node that runs on the data directory, or of
+all nodes on --nats as one: name, kind, state, restarts in the window, mailbox,
+current step, last failure and its class. A member that lives on another node than
+its run stands under its run. A node that does not answer within a second is
+"unresponsive", and with --watch one that has vanished is shown once more, "gone".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if every < 50*time.Millisecond {
-				return &exit{exitUsage, fmt.Errorf("--every: %s is not allowed: use at least 50ms", every)}
+			if only != "" {
+				if err := messages.CheckName("--node", only); err != nil {
+					return &exit{exitUsage, err}
+				}
 			}
-			ctx := cmd.Context()
-			c, err := cluster.Connect(ctx, cluster.Config{Dir: g.dir, URL: g.url, Logger: silent})
-			if messages.ClassOf(err) == messages.Unavailable && g.url == "" {
-				return fmt.Errorf("no node runs on %s: a tree lives as long as a run or a node does (--dir and --nats name others)", g.data())
-			}
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if !watch {
-				return drawTree(ctx, c, g, cmd.OutOrStdout())
-			}
-			return watchTree(ctx, c, g, cmd, every)
+			seen := vanished{}
+			return f.show(cmd, g, "a tree lives as long as a run or a node does", func(ctx context.Context, c *cluster.Client, w io.Writer) error {
+				return drawTree(ctx, c, g, only, seen, w)
+			})
 		},
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw it again and again, until Ctrl-C or the node's end")
-	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often --watch draws")
+	f.flags(cmd, ", or the end of the node on the data directory")
+	cmd.Flags().StringVar(&only, "node", "", "this node as it is: members of other nodes' runs stand under its guests")
+	completeNodes(cmd, g, "node")
 	return cmd
 }
 
-func drawTree(ctx context.Context, c *cluster.Client, g *global, w io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	trees, err := c.Tree(ctx)
+func drawTree(ctx context.Context, c *cluster.Client, g *global, only string, seen vanished, w io.Writer) error {
+	var trees []messages.TreeNode
+	var err error
+	if only != "" {
+		var t messages.TreeNode
+		t, err = c.NodeTree(ctx, only)
+		trees = []messages.TreeNode{t}
+	} else {
+		trees, err = c.Tree(ctx)
+	}
 	if err != nil {
 		return err
 	}
+	var names []string
+	for _, t := range trees {
+		names = append(names, t.Name)
+	}
+	for _, name := range seen.since(names) {
+		trees = append(trees, messages.TreeNode{Name: name, Kind: "node", State: messages.State(cluster.NodeGone)})
+	}
+	slices.SortFunc(trees, func(a, b messages.TreeNode) int { return strings.Compare(a.Name, b.Name) })
 	if g.json {
 		return json.NewEncoder(w).Encode(trees)
 	}
-	for _, t := range trees {
-		printTree(w, t, time.Now())
-	}
+	printTrees(w, trees, time.Now())
 	return nil
 }
 
-// watchTree draws until it is interrupted, or nobody answers any more.
-func watchTree(ctx context.Context, c *cluster.Client, g *global, cmd *cobra.Command, every time.Duration) error {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for drawn := 0; ; drawn++ {
-		var b strings.Builder
-		if err := drawTree(ctx, c, g, &b); err != nil {
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case drawn > 0:
-				fmt.Fprintln(cmd.ErrOrStderr(), "the node has ended")
-				return nil
-			}
-			return err
-		}
-		clear := ""
-		if !g.json {
-			clear = "\x1b[H\x1b[2J"
-		}
-		if _, err := fmt.Fprint(cmd.OutOrStdout(), clear, b.String()); err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// printTree draws a tree as a table.
-func printTree(w io.Writer, t messages.TreeNode, now time.Time) {
+// printTrees draws trees as one table.
+func printTrees(w io.Writer, trees []messages.TreeNode, now time.Time) {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "ACTOR\tKIND\tSTATE\tRESTARTS\tMAILBOX\tSTEP\tLAST FAILURE")
-	treeRow(tw, t, "", "", now)
+	for _, t := range trees {
+		treeRow(tw, t, "", "", now)
+	}
 	_ = tw.Flush()
 	for l := range strings.Lines(b.String()) {
 		fmt.Fprintln(w, strings.TrimRight(l, " \n"))
