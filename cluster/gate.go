@@ -82,17 +82,8 @@ func openGate(ctx context.Context, nc *nats.Conn, node string, h heard, warn fun
 	g := &gate{node: node, js: js, heard: h, warn: warn, ttl: defaultProbeTTL, say: map[string]*opening{}, wake: make(chan struct{}, 1)}
 	ctx, cancel := context.WithTimeout(ctx, openIn)
 	defer cancel()
-	err = retrying(nil).retry(ctx, "bucket "+breakerBucket, func(ctx context.Context) (err error) {
-		if g.kv, err = js.KeyValue(ctx, breakerBucket); errors.Is(err, jetstream.ErrBucketNotFound) {
-			g.kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-				Bucket: breakerBucket, Description: "Covey: breakers that are open", History: 1,
-				Storage: jetstream.FileStorage, LimitMarkerTTL: time.Minute,
-			})
-			if errors.Is(err, jetstream.ErrBucketExists) {
-				g.kv, err = js.KeyValue(ctx, breakerBucket) // another node was faster
-			}
-		}
-		return err
+	g.kv, err = openBucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket: breakerBucket, Description: "Covey: breakers that are open", LimitMarkerTTL: time.Minute,
 	})
 	if err == nil {
 		g.stream, err = js.Stream(ctx, "KV_"+breakerBucket)
@@ -101,17 +92,15 @@ func openGate(ctx context.Context, nc *nats.Conn, node string, h heard, warn fun
 		return nil, messages.AsError(err, messages.Unavailable, "bucket "+breakerBucket)
 	}
 	g.ctx, g.quit = context.WithCancel(context.Background())
-	w, err := g.kv.Watch(g.ctx, openKey+"*")
+	known := make(chan struct{})
+	listen, err := keyWatch{
+		nc: nc, kv: g.kv, keys: openKey + "*", take: g.take, listed: sync.OnceFunc(func() { close(known) }),
+	}.begin(g.ctx)
 	if err != nil {
 		g.quit()
 		return nil, messages.AsError(err, messages.Unavailable, "bucket "+breakerBucket)
 	}
-	known := make(chan struct{})
-	back := nc.StatusChanged(nats.CONNECTED)
-	g.wg.Go(func() {
-		defer nc.RemoveStatusListener(back)
-		g.listen(w, back, known)
-	})
+	g.wg.Go(listen)
 	g.wg.Go(g.tell)
 	select {
 	case <-known:
@@ -128,51 +117,8 @@ func (g *gate) close() {
 	g.wg.Wait()
 }
 
-// listen hears what is said, its own words too: every node ends with the last
-// word that the bucket took. A watch alone needs 10 s and more to find that the
-// connection was away, so that it is begun anew when it is back.
-func (g *gate) listen(w jetstream.KeyWatcher, back <-chan nats.Status, known chan struct{}) {
-	for {
-		again := g.follow(w, back, known)
-		_ = w.Stop()
-		if !again {
-			return
-		}
-		known = nil
-		for attempt := 1; ; attempt++ {
-			var err error
-			if w, err = g.kv.Watch(g.ctx, openKey+"*"); err == nil {
-				break
-			}
-			if retrying(nil).pause(g.ctx, "bucket "+breakerBucket, attempt, time.Now(), err) != nil {
-				return
-			}
-		}
-	}
-}
-
-// follow returns true when the watch has to be begun anew.
-func (g *gate) follow(w jetstream.KeyWatcher, back <-chan nats.Status, known chan struct{}) bool {
-	for {
-		select {
-		case e, ok := <-w.Updates():
-			switch {
-			case !ok:
-				return g.ctx.Err() == nil
-			case e != nil:
-				g.take(e)
-			case known != nil: // that was all that was there
-				close(known)
-				known = nil
-			}
-		case <-back:
-			return true
-		case <-g.ctx.Done():
-			return false
-		}
-	}
-}
-
+// take hears what is said, its own words too: every node ends with the last word
+// that the bucket took.
 func (g *gate) take(e jetstream.KeyValueEntry) {
 	name, err := unkey(strings.TrimPrefix(e.Key(), openKey))
 	if err != nil {

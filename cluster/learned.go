@@ -25,14 +25,7 @@ func (l learned) bucket(ctx context.Context, name string) (jetstream.KeyValue, e
 	if err != nil {
 		return nil, err
 	}
-	kv, err := js.KeyValue(ctx, learnedBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: learnedBucket, Description: "Covey: what routers have learned", History: 1, Storage: jetstream.FileStorage})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = js.KeyValue(ctx, learnedBucket)
-		}
-	}
-	return kv, err
+	return openBucket(ctx, js, jetstream.KeyValueConfig{Bucket: learnedBucket, Description: "Covey: what routers have learned"})
 }
 
 // Load is part of [route.Store].
