@@ -134,6 +134,12 @@ func (l *runLog) add(writer, step string, body messages.Body) {
 		}
 		l.failed = nil
 		return
+	case *messages.Resolve: // the call did not happen: it has no intent yet
+		l.steps[at] = slices.DeleteFunc(l.steps[at], func(body messages.Body) bool {
+			in, is := body.(*messages.Intent)
+			return is && b.Retry && in.N == b.N && in.Call == b.Call
+		})
+		return
 	case *messages.Modeled:
 		l.usage = l.usage.Add(b.Usage)
 		l.done++

@@ -184,7 +184,9 @@ func (c *Client) Run(ctx context.Context, run string) (messages.RunInfo, error) 
 
 // queued is the line of a task that no node has begun.
 func queued(t messages.Task) messages.RunInfo {
-	return messages.RunInfo{Run: t.ID, Team: t.Team, Prompt: t.Prompt, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted}
+	i := messages.RunInfo{Run: t.ID, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted}
+	describe(&i, t)
+	return i
 }
 
 var errNotThere = errors.New("is not there")
@@ -260,7 +262,7 @@ func (c *Client) Resolve(ctx context.Context, r messages.Resolve) error {
 	}
 	return c.tell(ctx, r.Run, r.Writer, &r, func(ctx context.Context) error {
 		if r.Retry {
-			return messages.Errorf(messages.Unavailable, "run "+r.Run, "nobody works on it now: resume it, and say so again then")
+			return c.write(ctx, r.Run, r.Writer, r.Step, &r)
 		}
 		res := &messages.Result{N: r.N, Call: r.Call, Output: r.Output, By: "person"}
 		if r.Error != "" {
@@ -289,9 +291,13 @@ func (c *Client) tell(ctx context.Context, run, member string, body messages.Bod
 	return err
 }
 
+// clientNode stands in the claims of whoever writes to a run without working on
+// it.
+const clientNode = "client"
+
 // write appends a record to a run that nobody works on.
 func (c *Client) write(ctx context.Context, run, writer, step string, body messages.Body) error {
-	w, err := c.journal.Claim(ctx, run, writer, messages.Claim{Node: "client"})
+	w, err := c.journal.Claim(ctx, run, writer, messages.Claim{Node: clientNode})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,11 +89,12 @@ func (c *Client) roster(ctx context.Context) ([]messages.NodeInfo, error) {
 	var roster []messages.NodeInfo
 	err := c.journal.pub.retrying.retry(ctx, "leases of the nodes", func(ctx context.Context) error {
 		roster = nil
-		_, err := getBatch(ctx, c.nc, "KV_"+leaseBucket, getRequest{MultiLast: []string{prefix + ">"}}, func(m *nats.Msg, _ uint64) error {
+		_, err := getBatch(ctx, c.nc, "KV_"+leaseBucket, getRequest{MultiLast: []string{prefix + ">"}}, func(m *nats.Msg, rev uint64) error {
 			var i messages.NodeInfo
 			if m.Header.Get("KV-Operation") != "" || m.Header.Get(jetstream.MarkerReasonHeader) != "" || json.Unmarshal(m.Data, &i) != nil || i.Node == "" {
 				return nil // a lease that is over
 			}
+			i.Epoch = cmp.Or(i.Epoch, rev) // it is the first record that says none
 			roster = append(roster, i)
 			return nil
 		})

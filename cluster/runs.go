@@ -115,15 +115,15 @@ type listing struct {
 	runs  []string
 	infos []messages.RunInfo
 	errs  []error
-	// The plans' newest records and their nodes, by run. A record that cannot be
+	// The plans' newest records and their owners, by run. A record that cannot be
 	// read is not there.
-	last  map[string]messages.Envelope
-	nodes map[string]string
+	last   map[string]messages.Envelope
+	owners map[string]messages.Claim
 }
 
 // lastRecords gets the newest record and the newest claim of every plan.
 func (l *listing) lastRecords(ctx context.Context) error {
-	l.last, l.nodes = make(map[string]messages.Envelope, len(l.runs)), make(map[string]string, len(l.runs))
+	l.last, l.owners = make(map[string]messages.Envelope, len(l.runs)), make(map[string]messages.Claim, len(l.runs))
 	for part := range slices.Chunk(l.runs, lastPerGet) {
 		var subjects []string
 		for _, run := range part {
@@ -148,7 +148,7 @@ func (l *listing) note(m *nats.Msg, seq uint64) error {
 		return nil // reading the whole run will tell
 	}
 	if c, ok := e.Body.(*messages.Claim); ok {
-		l.nodes[e.Run] = c.Node
+		l.owners[e.Run] = *c
 	} else {
 		l.last[e.Run] = e
 	}
@@ -176,6 +176,7 @@ func (l *listing) info(ctx context.Context, run string) (messages.RunInfo, error
 		return messages.RunInfo{Run: run}, err
 	}
 	info := summarize(run, []messages.Envelope{first, last}, nil, l.alive)
-	info.Node, info.Steps = l.nodes[run], info.Answer.Steps
+	owner := l.owners[run]
+	info.Node, info.Epoch, info.Steps = owner.Node, owner.Epoch, info.Answer.Steps
 	return info, nil
 }

@@ -220,3 +220,52 @@ func TestFollowOverAServerRestart(t *testing.T) {
 		t.Errorf("and then %q", s)
 	}
 }
+
+// TestRunsTellsWhose is what a list says of a run beside where it stands.
+func TestRunsTellsWhose(t *testing.T) {
+	j, _ := startJournal(t)
+	ctx := testCtx(t)
+	own := must(j.Claim(ctx, "r", "plan", messages.Claim{Node: "a", Epoch: 7}))(t)
+	b := begun("r")
+	b.Task.Session, b.Task.Priority = "s", messages.High
+	write(t, own, "", b)
+	must(j.Claim(ctx, "r", "near", messages.Claim{Node: "a", Epoch: 7}))(t)
+	must(j.Claim(ctx, "r", "far", messages.Claim{Node: "b", Epoch: 9}))(t)
+	look := func() messages.RunInfo {
+		return must(j.Runs(ctx, func(string) bool { return true }))(t)[0]
+	}
+	i := look()
+	if i.Session != "s" || i.Priority != messages.High || i.Queue != "team" || i.Node != "a" || i.Epoch != 7 || len(i.Placed) != 1 || i.Placed["far"] != "b" {
+		t.Errorf("%+v", i)
+	}
+	write(t, own, "", &messages.Done{})
+	if i = look(); i.Session != "s" || i.Queue != "team" || i.Epoch != 7 || i.State != messages.RunDone {
+		t.Errorf("%+v", i)
+	}
+}
+
+// TestRetryVoidsTheIntent: a person says that a call never happened, and it is
+// cut off again.
+func TestRetryVoidsTheIntent(t *testing.T) {
+	j, _ := startJournal(t)
+	ctx := testCtx(t)
+	nobody := func(string) bool { return false }
+	in := &messages.Intent{Tool: messages.ToolCall{Name: "mail"}}
+	w := claim(t, j, "r", "plan", "a")
+	write(t, w, "", begun("r"))
+	for _, c := range []struct {
+		body messages.Body
+		open int
+		is   messages.RunState
+	}{
+		{in, 1, messages.RunWaiting},
+		{&messages.Resolve{Retry: true}, 0, messages.RunInterrupted},
+		{in, 1, messages.RunWaiting},
+		{&messages.Result{}, 0, messages.RunInterrupted},
+	} {
+		write(t, w, "s", c.body)
+		if i := must(j.Info(ctx, "r", nobody))(t); i.State != c.is || len(i.Unsettled) != c.open {
+			t.Errorf("after a %s: %+v", messages.KindOf(c.body), i)
+		}
+	}
+}

@@ -121,7 +121,7 @@ func (n *Node) load(t messages.Task) (actors.Member, error) {
 // there yet.
 func (n *Node) submit(ctx context.Context, m actors.Member, task messages.Task, info *messages.RunInfo, dedup string) (*Run, error) {
 	if info != nil && (info.Team != task.Team || info.Prompt != task.Prompt) {
-		return nil, messages.Errorf(messages.Invalid, "", "run %s is there with another task (team %q, %q): use another id", task.ID, info.Team, info.Prompt)
+		return nil, otherTask(*info)
 	}
 	// It waits before the team is served: a task that is in the queue comes, and
 	// its run may be over, at any moment from then on.

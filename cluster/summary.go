@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+
 	"github.com/covey-run/covey/messages"
 )
 
@@ -19,6 +21,11 @@ type intentKey struct {
 	n, call      int
 }
 
+// describe fills in what a run's task says.
+func describe(i *messages.RunInfo, t messages.Task) {
+	i.Team, i.Prompt, i.Session, i.Priority, i.Queue = t.Team, t.Prompt, t.Session, t.Priority, t.QueueName()
+}
+
 // summarize tells from a run's records, in order, and its newest claims, by
 // writer, where the run stands.
 func summarize(run string, records []messages.Envelope, claims map[string]claimOf, alive aliveFunc) messages.RunInfo {
@@ -30,7 +37,8 @@ func summarize(run string, records []messages.Envelope, claims map[string]claimO
 		switch b := e.Body.(type) {
 		case *messages.Begun:
 			if info.Started.IsZero() {
-				info.Team, info.Prompt, info.Started = b.Task.Team, b.Task.Prompt, e.Time
+				info.Started = e.Time
+				describe(&info, b.Task)
 			}
 		case *messages.Modeled:
 			info.Steps++
@@ -43,6 +51,11 @@ func summarize(run string, records []messages.Envelope, claims map[string]claimO
 		case *messages.Result:
 			info.Steps++
 			delete(open, intentKey{e.Writer, e.Step, b.N, b.Call})
+		case *messages.Resolve:
+			if k := (intentKey{e.Writer, e.Step, b.N, b.Call}); b.Retry {
+				delete(open, k)
+				order = slices.DeleteFunc(order, func(o intentKey) bool { return o == k })
+			}
 		case *messages.Done:
 			info.State, info.Answer = messages.RunDone, &b.Answer
 		case *messages.Failed:
@@ -51,7 +64,17 @@ func summarize(run string, records []messages.Envelope, claims map[string]claimO
 			info.State, info.Error = "", nil
 		}
 	}
-	info.Node = claims[messages.PlanWriter].Node
+	plan := claims[messages.PlanWriter].Claim
+	info.Node, info.Epoch = plan.Node, plan.Epoch
+	for writer, c := range claims {
+		if c.Node == plan.Node || c.Node == clientNode || plan.Node == clientNode {
+			continue
+		}
+		if info.Placed == nil {
+			info.Placed = map[string]string{}
+		}
+		info.Placed[writer] = c.Node
+	}
 	cutOff := false
 	for _, k := range order {
 		e, unsettled := open[k]

@@ -141,9 +141,17 @@ type RunInfo struct {
 	Team   string   `json:"team"`
 	Prompt string   `json:"prompt"`
 	State  RunState `json:"state"`
-	// Node is the last owner.
-	Node    string    `json:"node,omitempty"`
-	Started time.Time `json:"started"`
+	// Session, Priority and Queue are the task's.
+	Session  string   `json:"session,omitempty"`
+	Priority Priority `json:"priority,omitempty"`
+	Queue    string   `json:"queue,omitempty"`
+	// Node is the last owner, and Epoch that of its lease, 0 for none.
+	Node  string `json:"node,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
+	// Placed are the nodes of those members that live, or lived last, on another
+	// node than the owner, by the members' paths.
+	Placed  map[string]string `json:"placed,omitempty"`
+	Started time.Time         `json:"started"`
 	// Last is the time of the newest record.
 	Last time.Time `json:"last"`
 	// Steps counts model replies and tool results in the journal.

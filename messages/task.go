@@ -149,7 +149,8 @@ type Said struct {
 }
 
 // Resolve is a person's word on a tool call that a crash cut off: what it came
-// to, or that it never happened.
+// to, or that it never happened. The latter, said while nobody works on the run,
+// is a record of the writer: it voids the call's intent.
 type Resolve struct {
 	Run    string `json:"run"`
 	Writer string `json:"writer"`
