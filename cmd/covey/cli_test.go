@@ -66,6 +66,18 @@ func TestUsageErrors(t *testing.T) {
 		{"resume", "RUN is missing"},
 		{"tree --every 1ms", "use at least 50ms"},
 		{"demo now", "unknown command"},
+		{"runs --since soon", `--since: "soon" is not allowed: use a positive duration`},
+		{"runs --session a.b", `--session: "a.b" is not a name`},
+		{"runs purge", "name runs, or use --ended"},
+		{"runs purge r1 --ended", "use one of both"},
+		{"runs purge --ended --older-than -1h", "--older-than: -1h0m0s is not allowed"},
+		{"runs purge --ended --state running", "use done or failed"},
+		{"runs follow a.b", `RUN: "a.b" is not a name`},
+		{"submit " + team + " why --priority urgent", `--priority: "urgent" is not allowed: use high, normal or low`},
+		{"submit " + team + " why --session a.b", `--session: "a.b" is not a name`},
+		{"node drain", "NODE is missing"},
+		{"node drain a --timeout 0s", "--timeout: 0s is not allowed"},
+		{"tree --node a.b", `--node: "a.b" is not a name`},
 	} {
 		p := w.run(t, exitUsage, strings.Fields(c.args)...)
 		p.says(c.says).quiet(p.out)

@@ -3,8 +3,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -51,19 +53,43 @@ func main() {
 		<-signals // the second one ends the process at once
 		os.Exit(exitInterrupted)
 	}()
-	err := root().ExecuteContext(ctx)
-	status := 0
-	if err != nil {
-		status = exitFailed
-		var e *exit
-		if errors.As(err, &e) {
-			status = e.status
-		}
-		if err.Error() != "" {
-			fmt.Fprintln(os.Stderr, "covey:", inWords(err))
-		}
+	g := &global{}
+	cmd, out := root(g), &counting{w: os.Stdout}
+	cmd.SetOut(out)
+	os.Exit(g.report(cmd.ExecuteContext(ctx), out))
+}
+
+// report says a command's error in words on stderr, and with --json as an object
+// on stdout, unless there is something already. It returns the exit status.
+func (g *global) report(err error, out *counting) int {
+	if err == nil {
+		return 0
 	}
-	os.Exit(status)
+	status := exitFailed
+	var e *exit
+	if errors.As(err, &e) {
+		status = e.status
+	}
+	if err.Error() == "" {
+		return status
+	}
+	fmt.Fprintln(os.Stderr, "covey:", inWords(err))
+	if g.json && !out.used {
+		_ = json.NewEncoder(out).Encode(failed{Error: messages.AsError(err, messages.Invalid, "")}) // it is said on stderr
+	}
+	return status
+}
+
+// counting knows whether anything was written to it.
+type counting struct {
+	w    io.Writer
+	used bool
+}
+
+// Write is part of [io.Writer].
+func (c *counting) Write(p []byte) (int, error) {
+	c.used = true
+	return c.w.Write(p)
 }
 
 // inWords is an error for a person: that a mistake is invalid goes without
@@ -84,8 +110,7 @@ type global struct {
 	metrics string
 }
 
-func root() *cobra.Command {
-	g := &global{}
+func root(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "covey",
 		Short: "Runs teams of LLM agents as supervised actors, durably",
@@ -96,10 +121,16 @@ costs a pause and never an answer.
   covey demo                          a team in action, with no model server
   covey run TEAM.yaml "QUESTION"      a team of yours
   covey runs                          what has run, and what was interrupted
+  covey submit TEAM.yaml "QUESTION"   a question for the queue of the nodes
   covey nodes                         the nodes, and how each is
   covey tree                          the live supervision tree of the nodes
   covey config [TEAM.yaml]            the settings in effect, and where each comes from
-  covey parked                        model calls that wait for a person`,
+  covey parked                        model calls that wait for a person
+
+Exit status: 0 if the command did what it says, or the run ended with an answer; 1
+if it failed, or the run ended without one; 2 for a wrong command line; 130 after
+Ctrl-C. With --json each command prints JSON on stdout, and a failure as
+{"error": {"class": …, "message": …}}; words for people go to stderr.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -129,7 +160,7 @@ costs a pause and never an answer.
 		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}

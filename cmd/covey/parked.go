@@ -120,9 +120,18 @@ func parkedAnswerCmd(g *global) *cobra.Command {
 	return &cobra.Command{
 		Use:   "answer ID TEXT",
 		Short: "Answers a parked call",
-		Args:  cobra.ExactArgs(2),
+		Args:  exactly("ID", "TEXT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error { return c.AnswerParked(ctx, args[0], args[1]) })
+			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
+				if err := c.AnswerParked(ctx, args[0], args[1]); err != nil || !g.json {
+					return err
+				}
+				p, err := c.ParkedCall(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(p)
+			})
 		},
 	}
 }
@@ -219,7 +228,10 @@ func parkedDropCmd(g *global) *cobra.Command {
 						return err
 					}
 				}
-				return nil
+				if !g.json {
+					return nil
+				}
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string][]string{"dropped": args})
 			})
 		},
 	}

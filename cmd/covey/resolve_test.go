@@ -26,24 +26,24 @@ const (
 
 // TestResolveOffline settles a cut-off call while nobody works on the run.
 func TestResolveOffline(t *testing.T) {
-	for name, c := range map[string]struct{ flag, text, answer string }{
-		"output": {"--output", "given", "SOLD: true given"},
-		"error":  {"--error", "the shop was closed", "SOLD: true error: gift: the shop was closed (tool)"},
+	for name, c := range map[string]struct{ point, flag, answer string }{
+		"output": {"gift is done", "--output=given", "SOLD: true given"},
+		"error":  {"gift is done", "--error=the shop was closed", "SOLD: true error: gift: the shop was closed (tool)"},
+		"retry":  {"gift begins", "--retry", "SOLD: true given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			run := cutOff(t, w, "gift is done")
+			run := cutOff(t, w, c.point)
 			show := w.where.run(t, 0, "runs", "show", run)
 			show.prints("waiting", "cut off   gift {} by patron (step 4)", "covey runs resolve "+run+" "+giftCall+" --output TEXT",
 				giftCall+" --error TEXT", giftCall+" --retry", "covey resume "+run).quiet(show.err)
 			w.where.run(t, 0, "runs", "--state", "waiting").prints(run)
-			w.where.run(t, exitFailed, "runs", "resolve", run, giftCall, "--retry").says("nobody works on it now")
 			w.where.run(t, exitFailed, "runs", "resolve", run, "patron/4/0/7", "--error", "x").says("no unsettled tool call")
 			w.where.run(t, exitUsage, "runs", "resolve", run, "patron", "--error", "x").says("MEMBER/STEP/REPLY/CALL")
 			w.where.run(t, exitUsage, "runs", "resolve", run, giftCall).says("exactly one of")
 			w.where.run(t, exitUsage, "runs", "resolve", run, giftCall, "--retry", "--output", "x").says("exactly one of")
-			w.where.run(t, 0, "runs", "resolve", run, giftCall, c.flag, c.text).prints("settled", "go on with: covey resume "+run)
-			w.where.run(t, 0, "resume", run).prints(c.answer).says("steps from the journal")
+			w.where.run(t, 0, "runs", "resolve", run, giftCall, c.flag).prints("settled", "go on with: covey resume "+run)
+			w.begin("resume", run).wait(0).prints(c.answer).says("steps from the journal")
 			w.where.run(t, exitFailed, "runs", "resolve", run, giftCall, "--output", "again").says("no unsettled tool call")
 			w.check()
 		})

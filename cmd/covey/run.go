@@ -19,12 +19,10 @@ import (
 )
 
 type runFlags struct {
-	model   string
-	id      string
-	fresh   bool
-	quiet   bool
-	timeout time.Duration
-	power   bool
+	taskFlags
+	fresh bool
+	quiet bool
+	power bool
 }
 
 func runCmd(g *global) *cobra.Command {
@@ -44,27 +42,17 @@ paid for again.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, g, f, args[0], args[1]) },
 	}
 	g.metricsFlags(cmd)
+	f.flags(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.model, "model", "", `model for every member, as "ollama/llama3.2" or "scripted"`)
-	fl.StringVar(&f.id, "id", "", "id of the run: the same id is the same run, and a finished one gives its answer again (default: made up)")
 	fl.BoolVar(&f.fresh, "new", false, "begin a new run even if one of the same team and question was interrupted")
 	fl.BoolVar(&f.quiet, "quiet", false, "no progress on stderr")
-	fl.DurationVar(&f.timeout, "timeout", 0, "fail the run after this time (default: no limit)")
 	fl.BoolVar(&f.power, "survive-power-loss", false, "sync every step to the disk (default: steps survive the death of the process)")
 	return cmd
 }
 
 func run(cmd *cobra.Command, g *global, f runFlags, path, question string) error {
-	if f.timeout < 0 {
-		return &exit{exitUsage, fmt.Errorf("--timeout: %s is not allowed: use a positive duration, as 90s", f.timeout)}
-	}
-	if strings.TrimSpace(question) == "" {
-		return &exit{exitUsage, errors.New("the question is empty")}
-	}
-	if f.id != "" {
-		if err := messages.CheckName("--id", f.id); err != nil {
-			return &exit{exitUsage, err}
-		}
+	if err := f.check(question); err != nil {
+		return err
 	}
 	file, err := teamfile.Load(path)
 	if err != nil {
@@ -74,10 +62,7 @@ func run(cmd *cobra.Command, g *global, f runFlags, path, question string) error
 	if err != nil {
 		return err
 	}
-	task := messages.Task{ID: f.id, Team: team.Name, Prompt: question, Definition: team.Definition}
-	if f.timeout > 0 {
-		task.Deadline = time.Now().Add(f.timeout)
-	}
+	task := messages.Task{ID: f.id, Team: team.Name, Prompt: question, Definition: team.Definition, Deadline: f.deadline()}
 	s := newSession(cmd, g, f.quiet, team)
 	s.elsewhere = "run the team on the built-in scripted model, to see it work: --model scripted"
 	cfg := g.config(file, s.accept)

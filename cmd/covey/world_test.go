@@ -533,6 +533,10 @@ func (w *world) check() {
 			seen[fmt.Sprintf("intent %s/%s/%d/%d", e.Writer, e.Step, b.N, b.Call)]++
 		case *messages.Result:
 			seen[fmt.Sprintf("result %s/%s/%d/%d", e.Writer, e.Step, b.N, b.Call)]++
+		case *messages.Resolve:
+			if b.Retry { // the call never happened
+				delete(seen, fmt.Sprintf("intent %s/%s/%d/%d", e.Writer, e.Step, b.N, b.Call))
+			}
 		case *messages.Asked, *messages.Answered, *messages.Begun, *messages.Done:
 			seen[fmt.Sprintf("%s %s/%s", messages.KindOf(b), e.Writer, e.Step)]++
 		case *messages.Failed:
