@@ -15,10 +15,12 @@ import (
 
 // JetStream's error codes that jetstream does not name.
 const (
+	codeNoPeers            = 10005 // fewer servers up than replicas
 	codeNotAvailable       = 10008 // no leader at the moment
 	codeNoMessage          = 10037
 	codeNotEnabledAccount  = 10039
 	codeTooLarge           = 10054
+	codeNoCluster          = 10074 // replicas on a server alone
 	codeNotEnabled         = 10076
 	codeDuplicateInProcess = 10158
 	codeInProcess          = 10164 // another append under the same claim is in flight
@@ -97,7 +99,7 @@ func passes(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		switch api.ErrorCode {
-		case codeInProcess, codeDuplicateInProcess, codeNotAvailable:
+		case codeInProcess, codeDuplicateInProcess, codeNotAvailable, codeNoPeers:
 			return true
 		case codeNotEnabled, codeNotEnabledAccount:
 			return false

@@ -104,8 +104,12 @@ func (b *bus) Send(ctx context.Context, run, member string, e messages.Envelope)
 	}
 	m := &nats.Msg{Subject: subject, Header: h, Data: data}
 	for attempt, first := 1, time.Now(); ; attempt++ {
+		var r *nats.Msg
 		tctx, cancel := context.WithTimeout(ctx, busAttempt)
-		r, err := b.nc.RequestMsgWithContext(tctx, m)
+		err := guarded(tctx, b.nc, subject, func(ctx context.Context) (err error) {
+			r, err = b.nc.RequestMsgWithContext(ctx, m)
+			return err
+		})
 		cancel()
 		switch {
 		case err == nil:

@@ -26,14 +26,19 @@ type Client struct {
 
 // Open returns a client of the node that runs on cfg.Dir or, if none does, of
 // its data alone, which it then owns until Close; or of the NATS servers at
-// cfg.URL. Only URL, Dir and Logger of cfg are used.
+// cfg.URL, to whom it shows cfg.Credentials. Beside these only Replicas and
+// Logger of cfg are used.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
 	if cfg.URL != "" {
-		nc, err := connect(ctx, cfg.URL, "covey client", connEvents{})
+		show, err := cfg.Credentials.options()
+		if err != nil {
+			return nil, err
+		}
+		nc, err := connect(ctx, cfg.URL, "covey client", connEvents{}, show...)
 		if err != nil {
 			return nil, err
 		}
@@ -41,6 +46,9 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	if nc, err := dial(cfg.Dir, "covey client", connEvents{}); err == nil {
 		return newClient(ctx, nc, nil, nil, nc.Close)
+	}
+	if cfg.Cluster != nil { // its data are a cluster's, not this server's alone
+		return nil, messages.Errorf(messages.Unavailable, "data directory "+cfg.Dir, "no node answers there: start it, or name the URL of another")
 	}
 	s, err := takeStore(ctx, cfg)
 	if err != nil {
@@ -59,12 +67,12 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 // and after it has taken it away, and one that was killed may have left a child
 // between fork and exec, which holds it too.
 func takeStore(ctx context.Context, cfg Config) (*store, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
+	patience := time.NewTimer(time.Second)
+	defer patience.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		s, err := openStore(cfg)
+		s, err := openStore(ctx, cfg)
 		if !errors.Is(err, ErrInUse) {
 			return s, err
 		}
@@ -73,6 +81,8 @@ func takeStore(ctx context.Context, cfg Config) (*store, error) {
 		}
 		select {
 		case <-tick.C:
+		case <-patience.C:
+			return nil, err
 		case <-ctx.Done():
 			return nil, err
 		}
@@ -122,8 +132,11 @@ func (c *Client) answers(ctx context.Context, node string) bool { return c.ping(
 func (c *Client) ping(ctx context.Context, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_, err := c.nc.RequestWithContext(ctx, nodeSubject(node, verbPing), nil)
-	return err
+	subject := nodeSubject(node, verbPing)
+	return guarded(ctx, c.nc, subject, func(ctx context.Context) error {
+		_, err := c.nc.RequestWithContext(ctx, subject, nil)
+		return err
+	})
 }
 
 // alive remembers the answers for one listing.

@@ -20,6 +20,15 @@ type Config struct {
 	// URL joins NATS servers that run already: "nats://host:4222", several
 	// separated by commas. Zero: an embedded server.
 	URL string
+	// Credentials are shown to the servers at URL. Zero: none.
+	Credentials Credentials
+	// Cluster makes the embedded server one of several. Zero: it is alone, and
+	// listens nowhere.
+	Cluster *ClusterConfig
+	// Replicas is how many servers keep each record of a stream that this node
+	// makes. Zero: 3 where the servers are a cluster, else 1. A cluster of two, or
+	// one whose account is allowed less, needs it said.
+	Replicas int
 	// Dir is the data directory of the embedded server. Zero: ".covey". One
 	// process owns it at a time. Not used with URL.
 	Dir string
@@ -96,6 +105,20 @@ func (c Config) Check() error {
 			return err
 		}
 	}
+	if c.Cluster != nil {
+		if err := c.Cluster.check(c); err != nil {
+			return err
+		}
+	}
+	if c.URL == "" && c.Credentials != (Credentials{}) {
+		return messages.Errorf(messages.Invalid, "", "config: credentials: not allowed without a URL: they are for its servers")
+	}
+	if err := c.Credentials.check(); err != nil {
+		return err
+	}
+	if c.Replicas < 0 || c.Replicas > 5 {
+		return messages.Errorf(messages.Invalid, "", "config: replicas: %d is not allowed: use 1 to 5, or 0 for what the servers are", c.Replicas)
+	}
 	if c.MaxRuns < 0 {
 		return messages.Errorf(messages.Invalid, "", "config: max_runs: %d is not allowed: use 0 (for 16) or more", c.MaxRuns)
 	}
@@ -124,6 +147,9 @@ func (c Config) Check() error {
 	}
 	return nil
 }
+
+// shared reports whether the node has, or may have, other nodes.
+func (c Config) shared() bool { return c.URL != "" || c.Cluster != nil }
 
 func (c Config) withDefaults() Config {
 	if c.Dir == "" {

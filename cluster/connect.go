@@ -48,7 +48,8 @@ func commonOptions(name string, h connEvents) []nats.Option {
 				h.Restored()
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+		nats.ErrorHandler(func(nc *nats.Conn, s *nats.Subscription, err error) {
+			refused(nc, err)
 			if h.Failed == nil {
 				return
 			}
@@ -87,6 +88,9 @@ func connect(ctx context.Context, urls, name string, h connEvents, extra ...nats
 		return nil, messages.Errorf(messages.Unavailable, shown, "no NATS server answers there: %w", err)
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
 		return nil, messages.Errorf(messages.Unauthorized, shown, "the NATS server refuses these credentials: %w", err)
+	}
+	if err := distrust(err, shown); err != nil {
+		return nil, err
 	}
 	if shown != urls { // the error's text may quote a credential
 		return nil, messages.Errorf(messages.Unavailable, shown, "cannot connect (the reason is not shown, for the URL holds a credential)")

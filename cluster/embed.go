@@ -42,18 +42,21 @@ const (
 	maxPayload = 8 << 20
 )
 
-// embedded is a NATS server inside this process. It opens no port: the ways in
-// are [embedded.connect] and the data directory's socket.
+// embedded is a NATS server inside this process. It opens no port unless it has
+// peers: the ways in are [embedded.connect] and the data directory's socket.
 type embedded struct{ *server.Server }
 
 // embed starts a server whose JetStream store is <dir>/jetstream. The caller
 // holds the directory's lock. log gets the server's errors, warnings and notices
-// (at debug level); nil drops them.
-func embed(dir string, d Durability, log *slog.Logger) (*embedded, error) {
+// (at debug level); nil drops them. p is nil for a server that listens nowhere.
+func embed(dir string, d Durability, log *slog.Logger, p *peers) (*embedded, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
-	s, err := server.NewServer(&server.Options{
+	if err := checkStore(dir, p); err != nil {
+		return nil, err
+	}
+	o := &server.Options{
 		ServerName:             "covey",
 		DontListen:             true,
 		JetStream:              true,
@@ -63,7 +66,11 @@ func embed(dir string, d Durability, log *slog.Logger) (*embedded, error) {
 		NoSigs:                 true,
 		NoLog:                  true,
 		DisableJetStreamBanner: true,
-	})
+	}
+	if p != nil {
+		p.apply(o)
+	}
+	s, err := server.NewServer(o)
 	if err != nil {
 		return nil, messages.Errorf(messages.Invalid, "embedded NATS", "store %q: %w", dir, err)
 	}
@@ -80,8 +87,8 @@ func embed(dir string, d Durability, log *slog.Logger) (*embedded, error) {
 }
 
 // connect returns an in-process connection: no socket, no port.
-func (e *embedded) connect(name string, h connEvents) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append(commonOptions(name, h), nats.InProcessServer(e.Server))...)
+func (e *embedded) connect(name string, h connEvents, extra ...nats.Option) (*nats.Conn, error) {
+	nc, err := nats.Connect("", append(append(commonOptions(name, h), nats.InProcessServer(e.Server)), extra...)...)
 	if err != nil {
 		return nil, messages.Errorf(messages.Unavailable, "embedded NATS", "in-process connection: %w", err)
 	}

@@ -50,7 +50,7 @@ type following struct {
 
 // consume yields what follows f.last. nil means that there is no more to do.
 func (f *following) consume(ctx context.Context) error {
-	c, err := f.j.js.OrderedConsumer(ctx, journalStream, jetstream.OrderedConsumerConfig{
+	c, err := f.j.ordered(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{messages.Subject(messages.SubjectRuns, f.run, ">")},
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.last + 1,
 	})

@@ -29,7 +29,12 @@ func (j *journal) getFromLeader(ctx context.Context, req getRequest) (messages.E
 	if err != nil {
 		return messages.Envelope{}, err
 	}
-	r, err := j.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, b)
+	var r *nats.Msg
+	const subject = "$JS.API.STREAM.MSG.GET." + journalStream
+	err = guarded(ctx, j.nc, subject, func(ctx context.Context) (err error) {
+		r, err = j.nc.RequestWithContext(ctx, subject, b)
+		return err
+	})
 	if err != nil {
 		return messages.Envelope{}, err
 	}
@@ -81,7 +86,16 @@ const batchIdle = 2 * time.Second
 // getBatch calls each with the stored messages that req asks for, in the
 // stream's order, and returns how many there were. Any replica answers, so what
 // was acknowledged last may be missing on a cluster.
-func getBatch(ctx context.Context, nc *nats.Conn, stream string, req getRequest, each func(m *nats.Msg, seq uint64) error) (int, error) {
+func getBatch(ctx context.Context, nc *nats.Conn, stream string, req getRequest, each func(m *nats.Msg, seq uint64) error) (n int, err error) {
+	subject := "$JS.API.DIRECT.GET." + stream
+	err = guarded(ctx, nc, subject, func(ctx context.Context) (err error) {
+		n, err = getAll(ctx, nc, subject, req, each)
+		return err
+	})
+	return n, err
+}
+
+func getAll(ctx context.Context, nc *nats.Conn, subject string, req getRequest, each func(m *nats.Msg, seq uint64) error) (int, error) {
 	b, err := json.Marshal(req)
 	if err != nil {
 		return 0, err
@@ -94,7 +108,7 @@ func getBatch(ctx context.Context, nc *nats.Conn, stream string, req getRequest,
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return 0, err
 	}
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, sub.Subject, b); err != nil {
+	if err := nc.PublishRequest(subject, sub.Subject, b); err != nil {
 		return 0, err
 	}
 	for n := 0; ; n++ {

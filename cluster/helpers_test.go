@@ -71,7 +71,7 @@ type testNode struct {
 
 func startEmbedded(t testing.TB, dir string, d Durability) testNode {
 	t.Helper()
-	srv := must(embed(dir, d, nil))(t)
+	srv := must(embed(dir, d, nil, nil))(t)
 	nc := must(srv.connect("test", connEvents{}))(t)
 	t.Cleanup(func() { nc.Close(); srv.stop() })
 	return testNode{dir, srv, nc}

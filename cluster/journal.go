@@ -104,7 +104,9 @@ func (j *journal) Purge(ctx context.Context, run string) error {
 	}
 	for _, root := range []string{messages.SubjectClaims, messages.SubjectRuns} {
 		err := j.pub.retrying.retry(ctx, "purge of run "+run, func(ctx context.Context) error {
-			return j.stream.Purge(ctx, jetstream.WithPurgeSubject(messages.Subject(root, run, ">")))
+			return guarded(ctx, j.nc, "$JS.API.STREAM.PURGE."+journalStream, func(ctx context.Context) error {
+				return j.stream.Purge(ctx, jetstream.WithPurgeSubject(messages.Subject(root, run, ">")))
+			})
 		})
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ func TestKill9OfTheHolderAndReopening(t *testing.T) {
 
 	l := must(lockDir(dir))(t)
 	n := startEmbedded(t, dir, "")
-	s := must(serveSocket(l, n.srv))(t)
+	s := must(serveSocket(l, n.srv, ""))(t)
 	defer func() { s.close(); ok(t, l.release()) }()
 	j := must(openJournal(testCtx(t), must(dial(dir, "t", connEvents{}))(t), journalOptions{}))(t)
 	defer j.nc.Close()
@@ -90,7 +90,7 @@ func TestALongPathGetsAShortSocket(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
 	l := must(lockDir(dir))(t)
 	n := startEmbedded(t, dir, "")
-	s := must(serveSocket(l, n.srv))(t)
+	s := must(serveSocket(l, n.srv, ""))(t)
 	nc := must(dial(dir, "t", connEvents{}))(t)
 	nc.Close()
 	temp := s.temp

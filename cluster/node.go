@@ -59,7 +59,11 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		}
 	}()
 	if cfg.URL != "" {
-		if n.nc, err = connect(ctx, cfg.URL, cfg.Name, connEvents{Failed: n.warn("connection")}); err != nil {
+		show, err := cfg.Credentials.options()
+		if err != nil {
+			return nil, err
+		}
+		if n.nc, err = connect(ctx, cfg.URL, cfg.Name, connEvents{Failed: n.warn("connection")}, show...); err != nil {
 			return nil, err
 		}
 	} else {
@@ -72,7 +76,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.queue, err = openQueue(ctx, n.nc, queueOptions{
-		Shared: cfg.URL != "", Room: cfg.MaxRuns, Deliver: n.deliver, Bad: n.warn("task queue"), Retrying: n.away,
+		Shared: cfg.shared(), Replicas: cfg.Replicas, Room: cfg.MaxRuns, Deliver: n.deliver, Bad: n.warn("task queue"), Retrying: n.away,
 	})
 	if err != nil {
 		return nil, err

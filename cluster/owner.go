@@ -28,6 +28,8 @@ type owner struct {
 	Started time.Time `json:"started"`
 	// Socket is where the owner answers; empty until it does.
 	Socket string `json:"socket,omitempty"`
+	// NKey is the path of the seed that is shown there, empty for none.
+	NKey string `json:"nkey,omitempty"`
 }
 
 func thisProcess() owner {

@@ -73,7 +73,7 @@ func (p *parking) open(ctx context.Context) error {
 		Name: parkedStream, Description: "Covey: model calls that wait for a person, and their answers",
 		Subjects: []string{parkedCalls + ".*", parkedAnswers + ".*"},
 		Storage:  jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
-		Duplicates: dedupWindow, Replicas: max(p.replicas, 1), AllowDirect: true,
+		Duplicates: dedupWindow, Replicas: p.replicas, AllowDirect: true,
 	}, nil)
 	if err == nil {
 		p.js, p.stream = js, s
@@ -137,7 +137,10 @@ func (p *parking) put(ctx context.Context, root, id string, v any) error {
 	}
 	what := "parked " + id
 	return retrying(nil).retry(ctx, what, func(ctx context.Context) error {
-		_, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0))
+		err := guarded(ctx, p.nc, msg.Subject, func(ctx context.Context) error {
+			_, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0))
+			return err
+		})
 		if errors.Is(err, nats.ErrMaxPayload) {
 			return messages.Errorf(messages.Invalid, what, "message of %d bytes is too large, the server takes up to %d: %w", msg.Size(), p.nc.MaxPayload(), err)
 		}
@@ -287,7 +290,10 @@ func (c *Client) DropParked(ctx context.Context, id string) error {
 		return err
 	}
 	for _, root := range []string{parkedCalls, parkedAnswers} {
-		if err := p.stream.Purge(ctx, jetstream.WithPurgeSubject(root+"."+id)); err != nil {
+		err := guarded(ctx, p.nc, "$JS.API.STREAM.PURGE."+parkedStream, func(ctx context.Context) error {
+			return p.stream.Purge(ctx, jetstream.WithPurgeSubject(root+"."+id))
+		})
+		if err != nil {
 			return messages.AsError(err, messages.Unavailable, "parked "+id)
 		}
 	}

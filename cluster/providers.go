@@ -77,7 +77,7 @@ func (n *Node) startRuntime(ctx context.Context) error {
 		Parker: &parking{nc: n.nc, parked: n.parked},
 	}
 	late := &lateHeard{}
-	if n.cfg.URL != "" { // an embedded server has no other nodes
+	if n.cfg.shared() { // an embedded server has no other nodes
 		h := heard{Opened: late.opened, Closed: late.closed}
 		g, err := openGate(ctx, n.nc, n.cfg.Name, h, n.warn("breakers"))
 		if err != nil {

@@ -79,7 +79,11 @@ func (p *publisher) try(ctx context.Context, m pending, first time.Time) (pubAck
 			return pubAck{Seq: seq, Duplicate: true}, err
 		}
 	}
-	r, err := p.nc.RequestMsgWithContext(tctx, m.msg)
+	var r *nats.Msg
+	err := guarded(tctx, p.nc, m.msg.Subject, func(ctx context.Context) (err error) {
+		r, err = p.nc.RequestMsgWithContext(ctx, m.msg)
+		return err
+	})
 	if err != nil {
 		return pubAck{}, err
 	}

@@ -92,7 +92,7 @@ func (r *reading) batches(ctx context.Context, total int) error {
 }
 
 func (r *reading) consume(ctx context.Context, total int) error {
-	c, err := r.j.js.OrderedConsumer(ctx, journalStream, jetstream.OrderedConsumerConfig{
+	c, err := r.j.ordered(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{r.filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
 	})
 	if err != nil {
@@ -137,6 +137,15 @@ func (r *reading) add(h nats.Header, data []byte, seq uint64) error {
 	return nil
 }
 
+// ordered makes a consumer that reads the journal in its order.
+func (j *journal) ordered(ctx context.Context, cfg jetstream.OrderedConsumerConfig) (c jetstream.Consumer, err error) {
+	err = guarded(ctx, j.nc, "$JS.API.CONSUMER.CREATE."+journalStream+".>", func(ctx context.Context) (err error) {
+		c, err = j.js.OrderedConsumer(ctx, journalStream, cfg)
+		return err
+	})
+	return c, err
+}
+
 // count asks the leader how many records match the filter.
 func (j *journal) count(ctx context.Context, filter string) (int, error) {
 	subjects, err := j.subjects(ctx, filter)
@@ -149,7 +158,11 @@ func (j *journal) count(ctx context.Context, filter string) (int, error) {
 
 // subjects lists the subjects that match the filter, with their records.
 func (j *journal) subjects(ctx context.Context, filter string) (map[string]uint64, error) {
-	info, err := j.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+	var info *jetstream.StreamInfo
+	err := guarded(ctx, j.nc, "$JS.API.STREAM.INFO."+journalStream, func(ctx context.Context) (err error) {
+		info, err = j.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,9 @@ type socketServer struct {
 
 // serveSocket listens on <dir>/covey.sock; where that path is too long for a
 // socket, in a private directory among the temporary files. The owner's note
-// names it either way. A socket file that a dead owner left is replaced.
-func serveSocket(l *dirLock, srv nats.InProcessConnProvider) (*socketServer, error) {
+// names it either way, and the seed file to show there, if any. A socket file
+// that a dead owner left is replaced.
+func serveSocket(l *dirLock, srv nats.InProcessConnProvider, nkey string) (*socketServer, error) {
 	s := &socketServer{lock: l, srv: srv, conns: map[net.Conn]struct{}{}}
 	path := filepath.Join(l.dir, socketName)
 	if len(path) > maxSocketPath {
@@ -55,7 +56,7 @@ func serveSocket(l *dirLock, srv nats.InProcessConnProvider) (*socketServer, err
 		return nil, socketError(path, err)
 	}
 	o := thisProcess()
-	o.Socket = path
+	o.Socket, o.NKey = path, nkey
 	if err := writeOwner(l.dir, o); err != nil {
 		s.close()
 		return nil, err
@@ -166,7 +167,15 @@ func dial(dir, name string, h connEvents) (*nats.Conn, error) {
 		return nil, messages.Errorf(messages.Invalid, "data directory", "%q: %w", dir, err)
 	}
 	d := &socketDialer{dir: dir}
-	nc, err := nats.Connect("nats://covey.invalid:4222", append(commonOptions(name, h), nats.NoReconnect(), nats.SkipHostLookup(), nats.SetCustomDialer(d))...)
+	opts := append(commonOptions(name, h), nats.NoReconnect(), nats.SkipHostLookup(), nats.SetCustomDialer(d))
+	if o, err := readOwner(dir); err == nil && o.NKey != "" { // else Dial says why
+		key, err := Credentials{NKeyFile: o.NKey}.options()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, key...)
+	}
+	nc, err := nats.Connect("nats://covey.invalid:4222", opts...)
 	if d.err != nil {
 		err = d.err
 	}

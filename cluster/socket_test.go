@@ -46,8 +46,8 @@ func TestSocketShutdownLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	dir := t.TempDir()
 	l := must(lockDir(dir))(t)
-	srv := must(embed(dir, "", nil))(t)
-	s := must(serveSocket(l, srv))(t)
+	srv := must(embed(dir, "", nil, nil))(t)
+	s := must(serveSocket(l, srv, ""))(t)
 	for range 5 { // clients that are still there at shutdown
 		nc := must(dial(dir, "t", connEvents{}))(t)
 		defer nc.Close()

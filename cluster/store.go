@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -14,7 +16,7 @@ type store struct {
 
 // openStore takes the directory, starts the server, and lets other processes of
 // the same user in through the socket.
-func openStore(cfg Config) (_ *store, err error) {
+func openStore(ctx context.Context, cfg Config) (_ *store, err error) {
 	s := &store{}
 	defer func() {
 		if err != nil {
@@ -24,13 +26,30 @@ func openStore(cfg Config) (_ *store, err error) {
 	if s.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if s.server, err = embed(cfg.Dir, cfg.Durability, cfg.Logger); err != nil {
+	var p *peers
+	var show Credentials
+	if cfg.Cluster != nil {
+		if p, err = openPeers(cfg); err != nil {
+			return nil, err
+		}
+		show = p.credentials()
+	}
+	if s.server, err = embed(cfg.Dir, cfg.Durability, cfg.Logger, p); err != nil {
 		return nil, err
 	}
-	if s.nc, err = s.server.connect(cfg.Name, connEvents{}); err != nil {
+	key, err := show.options()
+	if err != nil {
 		return nil, err
 	}
-	s.socket, err = serveSocket(s.lock, s.server)
+	if s.nc, err = s.server.connect(cfg.Name, connEvents{}, key...); err != nil {
+		return nil, err
+	}
+	if p != nil {
+		if err = p.ready(ctx, s.server, s.nc); err != nil {
+			return nil, err
+		}
+	}
+	s.socket, err = serveSocket(s.lock, s.server, show.NKeyFile)
 	return s, err
 }
 

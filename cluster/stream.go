@@ -34,7 +34,7 @@ func journalConfig(replicas int) jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Retention:   jetstream.LimitsPolicy,
 		Duplicates:  dedupWindow,
-		Replicas:    max(replicas, 1),
+		Replicas:    replicas,
 		AllowDirect: true,
 	}
 }
@@ -47,7 +47,7 @@ func taskConfig(replicas int) jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Retention:   jetstream.WorkQueuePolicy,
 		Duplicates:  dedupWindow,
-		Replicas:    max(replicas, 1),
+		Replicas:    replicas,
 		AllowDirect: true,
 	}
 }
@@ -62,11 +62,24 @@ func openStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	what := "stream " + want.Name
 	var s jetstream.Stream
 	start := time.Now()
-	err := r.retry(ctx, what, func(ctx context.Context) (err error) {
-		if s, err = js.Stream(ctx, want.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
-			s, err = js.CreateStream(ctx, want)
+	find := func(ctx context.Context) error {
+		return guarded(ctx, js.Conn(), "$JS.API.STREAM.INFO."+want.Name, func(ctx context.Context) (err error) {
+			s, err = js.Stream(ctx, want.Name)
+			return err
+		})
+	}
+	err := r.retry(ctx, what, func(ctx context.Context) error {
+		err := find(ctx)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			err = replicated(want.Replicas, func(replicas int) error {
+				want.Replicas = replicas
+				return made(ctx, js, "$JS.API.STREAM.CREATE."+want.Name, func(ctx context.Context) (err error) {
+					s, err = js.CreateStream(ctx, want)
+					return err
+				})
+			})
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-				s, err = js.Stream(ctx, want.Name) // another node was faster
+				err = find(ctx) // another node was faster
 			}
 		}
 		if errors.Is(err, nats.ErrNoResponders) && time.Since(start) > noneIn {
@@ -84,6 +97,35 @@ func openStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 		return nil, messages.Errorf(messages.Invalid, what, "%w: %s", ErrMisfit, strings.Join(bad, "; "))
 	}
 	return s, nil
+}
+
+// allReplicas is how many servers keep what is made on a cluster.
+const allReplicas = 3
+
+// replicated calls create with so many replicas; for 0 with those that the
+// servers are good for: 3 on a cluster, else 1. A cluster on which fewer than
+// three servers are up is no reason to keep less, for that would stay.
+func replicated(replicas int, create func(replicas int) error) error {
+	if replicas > 0 {
+		return create(replicas)
+	}
+	err := create(allReplicas)
+	switch apiCode(err) {
+	case codeNoCluster:
+		return create(1)
+	case codeNoPeers:
+		return fmt.Errorf("%d replicas need as many servers that are up, unless the configuration says another number: %w", allReplicas, err)
+	}
+	return err
+}
+
+// made calls create, for a stream or a bucket that is not there.
+func made(ctx context.Context, js jetstream.JetStream, subject string, create func(context.Context) error) error {
+	err := guarded(ctx, js.Conn(), subject, create)
+	if messages.ClassOf(err) == messages.Unauthorized {
+		return messages.Errorf(messages.Unauthorized, subject, "it is not there, and these credentials may not make it: no node has been here yet: start one")
+	}
+	return err
 }
 
 // misfits lists the settings of a stream under which records could be lost,

@@ -159,7 +159,7 @@ func (n *Node) submit(ctx context.Context, m actors.Member, task messages.Task, 
 			return nil, err
 		}
 	}
-	if n.cfg.URL != "" {
+	if n.cfg.shared() {
 		go n.await(r)
 		if !put {
 			go n.takeOver(r)

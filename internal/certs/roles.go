@@ -1,0 +1,82 @@
+package certs
+
+import (
+	"slices"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/covey-run/covey/messages"
+)
+
+// Role says what a key may do.
+type Role string
+
+const (
+	// Node works on runs: everything of Covey's, and JetStream.
+	Node Role = "node"
+	// Submit puts tasks into the queue, keeps sessions, and speaks to runs that a
+	// node works on (cancel, resolve); it reads what Observe reads. It cannot
+	// write the journal: a run that nobody works on is a node's to end.
+	Submit Role = "submit"
+	// Observe reads: runs, the queue, nodes, and everything that is said.
+	Observe Role = "observe"
+)
+
+// User is who a key belongs to, as users.json has it. It holds no secret.
+type User struct {
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// Key is the public nkey, "U…".
+	Key string `json:"key"`
+}
+
+// InboxPrefix is where the replies to a key's requests go. Nobody else may
+// subscribe there.
+func InboxPrefix(key string) string { return "_INBOX." + key }
+
+// The streams and buckets that the roles read. COVEY_TASKS is apart: a consumer
+// on a work queue takes what it is given.
+var read = []string{"COVEY_JOURNAL", "COVEY_PARKED", "KV_COVEY_NODES", "KV_COVEY_SESSIONS", "KV_COVEY_BREAKERS", "KV_COVEY_ROUTERS"}
+
+// Permissions are what a user may publish and subscribe to. The embedded server
+// and nats.conf both have them from here.
+//
+// Consumers are made by whoever follows the journal, and NATS lets their maker
+// choose where they deliver: Observe and Submit keep others from writing by
+// mistake and from reading nothing they should not, but a holder of such a key
+// who means harm can have stored messages delivered to subjects of Covey.
+func Permissions(u User) *server.Permissions {
+	inbox := InboxPrefix(u.Key) + ".>"
+	if u.Role == Node {
+		return permissions(
+			[]string{"covey.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$SRV.>", "_INBOX.>"},
+			[]string{"covey.>", "$KV.>", "$SRV.>", inbox})
+	}
+	publish := []string{
+		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>",
+		"$JS.API.STREAM.INFO.COVEY_TASKS", "$JS.API.STREAM.MSG.GET.COVEY_TASKS", "$JS.API.DIRECT.GET.COVEY_TASKS", "$JS.API.DIRECT.GET.COVEY_TASKS.>",
+	}
+	for _, s := range read {
+		for _, api := range []string{"STREAM.INFO.", "STREAM.MSG.GET.", "DIRECT.GET."} {
+			publish = append(publish, "$JS.API."+api+s)
+		}
+		for _, api := range []string{"DIRECT.GET.", "CONSUMER.CREATE.", "CONSUMER.INFO.", "CONSUMER.MSG.NEXT.", "CONSUMER.DELETE."} {
+			publish = append(publish, "$JS.API."+api+s+".>")
+		}
+	}
+	for _, verb := range []string{"ping", "tree", "info"} {
+		publish = append(publish, messages.Subject(messages.SubjectNodes, "*", verb))
+	}
+	if u.Role == Submit {
+		return permissions(append(publish, messages.SubjectTasks+".>", messages.SubjectBus+".>", "$KV.COVEY_SESSIONS.>"), []string{inbox})
+	}
+	return permissions(publish, []string{"covey.>", inbox})
+}
+
+func permissions(publish, subscribe []string) *server.Permissions {
+	slices.Sort(publish)
+	return &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: publish},
+		Subscribe: &server.SubjectPermission{Allow: subscribe},
+	}
+}
