@@ -9,7 +9,8 @@ import (
 	"github.com/covey-run/covey/messages"
 )
 
-// openBucket returns the bucket of that config, made if it is not there. It
+// openBucket returns the bucket of that config, made if it is not there, with as
+// many replicas as the servers are good for unless want says how many. It
 // waits within ctx, and at most [openIn], for a JetStream that is away.
 func openBucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig) (kv jetstream.KeyValue, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openIn)
@@ -17,10 +18,22 @@ func openBucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyV
 	what := "bucket " + want.Bucket
 	want.History, want.Storage = 1, jetstream.FileStorage
 	err = retrying(nil).retry(ctx, what, func(ctx context.Context) (err error) {
-		if kv, err = js.KeyValue(ctx, want.Bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
-			kv, err = js.CreateKeyValue(ctx, want)
+		find := func(ctx context.Context) (err error) {
+			kv, err = js.KeyValue(ctx, want.Bucket)
+			return err
+		}
+		err = guarded(ctx, js.Conn(), "$JS.API.STREAM.INFO.KV_"+want.Bucket, find)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			err = replicated(want.Replicas, func(replicas int) error {
+				want := want
+				want.Replicas = replicas
+				return made(ctx, js, "$JS.API.STREAM.CREATE.KV_"+want.Bucket, func(ctx context.Context) (err error) {
+					kv, err = js.CreateKeyValue(ctx, want)
+					return err
+				})
+			})
 			if errors.Is(err, jetstream.ErrBucketExists) {
-				kv, err = js.KeyValue(ctx, want.Bucket) // another node was faster
+				err = find(ctx) // another node was faster
 			}
 		}
 		return err

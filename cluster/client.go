@@ -42,10 +42,10 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newClient(ctx, nc, nil, nil, nc.Close)
+		return newClient(ctx, nc, cfg.Replicas, nil, nil, nc.Close)
 	}
 	if nc, err := dial(cfg.Dir, "covey client", connEvents{}); err == nil {
-		return newClient(ctx, nc, nil, nil, nc.Close)
+		return newClient(ctx, nc, cfg.Replicas, nil, nil, nc.Close)
 	}
 	if cfg.Cluster != nil { // its data are a cluster's, not this server's alone
 		return nil, messages.Errorf(messages.Unavailable, "data directory "+cfg.Dir, "no node answers there: start it, or name the URL of another")
@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	nobody := func(context.Context, string) bool { return false }
-	c, err := newClient(ctx, s.nc, nil, nobody, s.close)
+	c, err := newClient(ctx, s.nc, cfg.Replicas, nil, nobody, s.close)
 	if err != nil {
 		s.close()
 	}
@@ -102,11 +102,11 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(ctx, nc, nil, nil, nc.Close)
+	return newClient(ctx, nc, cfg.Replicas, nil, nil, nc.Close)
 }
 
-func newClient(ctx context.Context, nc *nats.Conn, away retrying, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
-	j, err := openJournal(ctx, nc, journalOptions{Retrying: away})
+func newClient(ctx context.Context, nc *nats.Conn, replicas int, away retrying, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
+	j, err := openJournal(ctx, nc, journalOptions{Replicas: replicas, Retrying: away})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func newClient(ctx context.Context, nc *nats.Conn, away retrying, lives func(con
 	if lives == nil {
 		c.lives = c.answers
 	}
-	c.queue, err = openQueue(ctx, nc, queueOptions{Shared: true, Room: 1, Deliver: func(*delivery) {}, Retrying: away})
+	c.queue, err = openQueue(ctx, nc, queueOptions{Shared: true, Replicas: replicas, Room: 1, Deliver: func(*delivery) {}, Retrying: away})
 	return c, err
 }
 

@@ -117,9 +117,17 @@ func (c *Client) gather(ctx context.Context, verb string, roster []messages.Node
 		return messages.AsError(err, messages.Unavailable, verb)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.nc.PublishRequest(nodeSubject(allNodes, verb), inbox, nil); err != nil {
-		return messages.AsError(err, messages.Unavailable, verb)
-	}
+	subject := nodeSubject(allNodes, verb)
+	return guarded(ctx, c.nc, subject, func(ctx context.Context) error {
+		if err := c.nc.PublishRequest(subject, inbox, nil); err != nil {
+			return messages.AsError(err, messages.Unavailable, verb)
+		}
+		return collect(ctx, verb, in, roster, note)
+	})
+}
+
+// collect takes the answers that gather asked for.
+func collect(ctx context.Context, verb string, in <-chan *nats.Msg, roster []messages.NodeInfo, note func(messages.Body) string) error {
 	missing := map[string]bool{}
 	for _, i := range roster {
 		missing[i.Node] = true
@@ -158,10 +166,17 @@ func (c *Client) ask(ctx context.Context, node, verb string) (messages.Body, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	m, err := c.nc.RequestWithContext(ctx, nodeSubject(node, verb), nil)
+	var m *nats.Msg
+	subject := nodeSubject(node, verb)
+	err := guarded(ctx, c.nc, subject, func(ctx context.Context) (err error) {
+		m, err = c.nc.RequestWithContext(ctx, subject, nil)
+		return err
+	})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, c.noSuchNode(ctx, node)
+	case messages.ClassOf(err) == messages.Unauthorized:
+		return nil, err
 	case err != nil:
 		return nil, messages.Errorf(messages.Timeout, "node "+node, "it does not answer: %w", err)
 	}

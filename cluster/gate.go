@@ -74,7 +74,7 @@ type heard struct {
 
 // openGate joins the bucket, and makes it if it is not there. Openings that are
 // known already are told before it returns.
-func openGate(ctx context.Context, nc *nats.Conn, node string, h heard, warn func(error)) (*gate, error) {
+func openGate(ctx context.Context, nc *nats.Conn, replicas int, node string, h heard, warn func(error)) (*gate, error) {
 	js, err := jetStream(nc)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func openGate(ctx context.Context, nc *nats.Conn, node string, h heard, warn fun
 	ctx, cancel := context.WithTimeout(ctx, openIn)
 	defer cancel()
 	g.kv, err = openBucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket: breakerBucket, Description: "Covey: breakers that are open", LimitMarkerTTL: time.Minute,
+		Bucket: breakerBucket, Description: "Covey: breakers that are open", Replicas: replicas, LimitMarkerTTL: time.Minute,
 	})
 	if err == nil {
 		g.stream, err = js.Stream(ctx, "KV_"+breakerBucket)

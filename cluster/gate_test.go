@@ -24,7 +24,7 @@ type word struct {
 func testGate(t *testing.T, nc *nats.Conn, node string) (*gate, chan word) {
 	t.Helper()
 	words := make(chan word, 100)
-	g := must(openGate(testCtx(t), nc, node, heard{
+	g := must(openGate(testCtx(t), nc, 0, node, heard{
 		Opened: func(name string, until time.Time, cause *messages.Error) { words <- word{name, until, cause} },
 		Closed: func(name string) { words <- word{name: name} },
 	}, func(err error) { t.Log(node, err) }))(t)

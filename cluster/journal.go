@@ -22,9 +22,10 @@ type journal struct {
 	pub    publisher
 }
 
-// journalOptions: the zero value is one replica and silent retries.
+// journalOptions: the zero value is as many replicas as the servers are good for,
+// and silent retries.
 type journalOptions struct {
-	// Replicas of a stream that has to be made; 0 means 1.
+	// Replicas of a stream that has to be made; see [Config].
 	Replicas int
 	Retrying retrying
 }

@@ -15,7 +15,10 @@ import (
 const learnedBucket = "COVEY_ROUTERS"
 
 // learned is a [route.Store] over a KV bucket.
-type learned struct{ nc *nats.Conn }
+type learned struct {
+	nc       *nats.Conn
+	replicas int
+}
 
 func (l learned) bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
 	if err := messages.CheckName("router", name); err != nil {
@@ -25,7 +28,7 @@ func (l learned) bucket(ctx context.Context, name string) (jetstream.KeyValue, e
 	if err != nil {
 		return nil, err
 	}
-	return openBucket(ctx, js, jetstream.KeyValueConfig{Bucket: learnedBucket, Description: "Covey: what routers have learned"})
+	return openBucket(ctx, js, jetstream.KeyValueConfig{Bucket: learnedBucket, Description: "Covey: what routers have learned", Replicas: l.replicas})
 }
 
 // Load is part of [route.Store].

@@ -72,7 +72,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		}
 		n.nc = n.store.nc
 	}
-	if n.client, err = newClient(ctx, n.nc, n.away, nil, func() {}); err != nil {
+	if n.client, err = newClient(ctx, n.nc, cfg.Replicas, n.away, nil, func() {}); err != nil {
 		return nil, err
 	}
 	n.queue, err = openQueue(ctx, n.nc, queueOptions{

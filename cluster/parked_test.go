@@ -45,7 +45,7 @@ func question(text string) provider.Request {
 func TestAPersonAnswersAParkedCall(t *testing.T) {
 	n := startEmbedded(t, t.TempDir(), "")
 	ctx := testCtx(t)
-	c := must(newClient(ctx, n.nc, nil, nil, func() {}))(t)
+	c := must(newClient(ctx, n.nc, 0, nil, nil, func() {}))(t)
 	defer c.Close()
 	id, out := park(t, ctx, &parking{nc: n.nc}, question("What is the price?"))
 
@@ -76,7 +76,7 @@ func TestAPersonAnswersAParkedCall(t *testing.T) {
 func TestAParkedCallSurvivesItsCaller(t *testing.T) {
 	n := startEmbedded(t, t.TempDir(), "")
 	ctx := testCtx(t)
-	c := must(newClient(ctx, n.nc, nil, nil, func() {}))(t)
+	c := must(newClient(ctx, n.nc, 0, nil, nil, func() {}))(t)
 	defer c.Close()
 	req := question("?")
 	req.Key = "run1/clerk/1/0"
@@ -103,7 +103,7 @@ func TestAParkedCallSurvivesItsCaller(t *testing.T) {
 func TestAParkedCallIsReplayed(t *testing.T) {
 	n := startEmbedded(t, t.TempDir(), "")
 	ctx := testCtx(t)
-	c := must(newClient(ctx, n.nc, nil, nil, func() {}))(t)
+	c := must(newClient(ctx, n.nc, 0, nil, nil, func() {}))(t)
 	defer c.Close()
 	req := question("?")
 	req.Format = json.RawMessage(`{"type":"object","required":["price"]}`)

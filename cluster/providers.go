@@ -73,13 +73,13 @@ func (n *Node) startRuntime(ctx context.Context) error {
 		return err
 	}
 	cfg := actors.RuntimeConfig{
-		Models: models, Providers: n.cfg.Providers, Settings: settings, Rules: n.cfg.Rules, Routers: n.cfg.Routers, Learned: learned{n.nc}, Node: n.cfg.Name,
-		Parker: &parking{nc: n.nc, parked: n.parked},
+		Models: models, Providers: n.cfg.Providers, Settings: settings, Rules: n.cfg.Rules, Routers: n.cfg.Routers, Learned: learned{n.nc, n.cfg.Replicas}, Node: n.cfg.Name,
+		Parker: &parking{nc: n.nc, replicas: n.cfg.Replicas, parked: n.parked},
 	}
 	late := &lateHeard{}
 	if n.cfg.shared() { // an embedded server has no other nodes
 		h := heard{Opened: late.opened, Closed: late.closed}
-		g, err := openGate(ctx, n.nc, n.cfg.Name, h, n.warn("breakers"))
+		g, err := openGate(ctx, n.nc, n.cfg.Replicas, n.cfg.Name, h, n.warn("breakers"))
 		if err != nil {
 			n.warn("breakers: this node's are its own alone")(err)
 		} else {

@@ -378,7 +378,7 @@ func TestRoutersInARun(t *testing.T) {
 	ok(t, n.Stop(testCtx(t)))
 
 	n = must(Start(testCtx(t), cfg))(t)
-	data, err := learned{n.nc}.Load(testCtx(t), "learned")
+	data, err := learned{nc: n.nc}.Load(testCtx(t), "learned")
 	if err != nil || !strings.Contains(string(data), "small/x") {
 		t.Errorf("kept: %s, %v", data, err)
 	}

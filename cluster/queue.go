@@ -21,7 +21,7 @@ type queueOptions struct {
 	// AckWait. Without it the consumers live in this process's own server, so
 	// that a restart finds every task that was not done, at once.
 	Shared bool
-	// Replicas of a stream that has to be made; 0 means 1.
+	// Replicas of a stream that has to be made; see [Config].
 	Replicas int
 	// AckWait is how long the server waits for a sign of life from the node that
 	// holds a task; the node gives one every third of it. 0 means 30 s.

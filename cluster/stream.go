@@ -72,6 +72,7 @@ func openStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 		err := find(ctx)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = replicated(want.Replicas, func(replicas int) error {
+				want := want
 				want.Replicas = replicas
 				return made(ctx, js, "$JS.API.STREAM.CREATE."+want.Name, func(ctx context.Context) (err error) {
 					s, err = js.CreateStream(ctx, want)
