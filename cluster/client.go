@@ -55,11 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	nobody := func(context.Context, string) bool { return false }
-	c, err := newClient(ctx, s.nc, cfg.Replicas, nil, nobody, s.close)
-	if err != nil {
-		s.close()
-	}
-	return c, err
+	return newClient(ctx, s.nc, cfg.Replicas, nil, nobody, s.close)
 }
 
 // takeStore is openStore, with a second's patience for a directory whose owner is
@@ -105,7 +101,13 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	return newClient(ctx, nc, cfg.Replicas, nil, nil, nc.Close)
 }
 
-func newClient(ctx context.Context, nc *nats.Conn, replicas int, away retrying, lives func(context.Context, string) bool, closeAll func()) (*Client, error) {
+// newClient ends with closeAll, and calls it also when it fails.
+func newClient(ctx context.Context, nc *nats.Conn, replicas int, away retrying, lives func(context.Context, string) bool, closeAll func()) (_ *Client, err error) {
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
 	j, err := openJournal(ctx, nc, journalOptions{Replicas: replicas, Retrying: away})
 	if err != nil {
 		return nil, err

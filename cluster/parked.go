@@ -211,7 +211,9 @@ func (p *parking) one(ctx context.Context, id string) (Parked, error) {
 // answered included.
 func (c *Client) Parked(ctx context.Context) ([]Parked, error) {
 	p := c.parking()
-	if err := p.open(ctx); err != nil {
+	if err := p.open(ctx); errors.Is(err, errNotThere) {
+		return []Parked{}, nil
+	} else if err != nil {
 		return nil, err
 	}
 	info, err := p.stream.Info(ctx, jetstream.WithSubjectFilter(parkedCalls+".*"))

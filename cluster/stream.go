@@ -124,7 +124,7 @@ func replicated(replicas int, create func(replicas int) error) error {
 func made(ctx context.Context, js jetstream.JetStream, subject string, create func(context.Context) error) error {
 	err := guarded(ctx, js.Conn(), subject, create)
 	if messages.ClassOf(err) == messages.Unauthorized {
-		return messages.Errorf(messages.Unauthorized, subject, "it is not there, and these credentials may not make it: no node has been here yet: start one")
+		return messages.Errorf(messages.Unauthorized, subject, "it %w, and these credentials may not make it: no node has been here yet: start one", errNotThere)
 	}
 	return err
 }
