@@ -160,7 +160,7 @@ Ctrl-C. With --json each command prints JSON on stdout, and a failure as
 		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd(), chaosNATSCmd(), chaosToolCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}
