@@ -30,7 +30,7 @@ func (g *global) folder() string { return cmp.Or(g.dir, cluster.DefaultDir) }
 
 // data is where a client finds the data.
 func (g *global) data() cluster.Config {
-	return cluster.Config{Dir: g.dir, URL: g.url, Logger: silent}
+	return cluster.Config{Dir: g.dir, URL: g.url, Credentials: g.show, Logger: silent}
 }
 
 // needData is noData as an error.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/covey-run/covey/cluster"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -106,6 +107,8 @@ type global struct {
 	dir  string
 	url  string
 	json bool
+	// show is what the servers of url are shown.
+	show cluster.Credentials
 	// metrics is the address of commands that run a node.
 	metrics string
 }
@@ -126,6 +129,7 @@ costs a pause and never an answer.
   covey tree                          the live supervision tree of the nodes
   covey config [TEAM.yaml]            the settings in effect, and where each comes from
   covey parked                        model calls that wait for a person
+  covey cert init n1=HOST n2=HOST …   certificates and keys of a cluster
 
 Exit status: 0 if the command did what it says, or the run ended with an answer; 1
 if it failed, or the run ended without one; 2 for a wrong command line; 130 after
@@ -150,6 +154,7 @@ Ctrl-C. With --json each command prints JSON on stdout, and a failure as
 	f := cmd.PersistentFlags()
 	f.StringVar(&g.dir, "dir", "", "data directory (default .covey)")
 	f.StringVar(&g.url, "nats", "", "URL of NATS servers to use instead of the embedded one")
+	g.credentialFlags(f)
 	f.BoolVar(&g.json, "json", false, "print JSON on stdout")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exit{exitUsage, fmt.Errorf("%w\n`%s --help` lists the flags", err, c.CommandPath())}
@@ -158,9 +163,12 @@ Ctrl-C. With --json each command prints JSON on stdout, and a failure as
 		if g.url != "" && g.dir != "" {
 			return &exit{exitUsage, errors.New("--nats and --dir exclude each other: with --nats the data is on that server")}
 		}
+		if err := g.checkCredentials(); err != nil {
+			return &exit{exitUsage, err}
+		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), schemaCmd(), chaosNATSCmd(), chaosToolCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), certCmd(g), schemaCmd(), chaosNATSCmd(), chaosToolCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}

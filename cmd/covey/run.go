@@ -309,13 +309,11 @@ func (s *session) hint(args ...string) string {
 func (g *global) where() string {
 	switch {
 	case strings.Contains(g.url, "@"):
-		return " --nats URL"
+		return " --nats URL" + g.shown()
 	case g.url != "":
-		return " --nats " + g.url
-	case strings.ContainsAny(g.dir, " \t\"'$&|;<>()\\*?"):
-		return " --dir '" + strings.ReplaceAll(g.dir, "'", `'\''`) + "'"
+		return " --nats " + g.url + g.shown()
 	case g.dir != "":
-		return " --dir " + g.dir
+		return " --dir " + quote(g.dir)
 	}
 	return ""
 }

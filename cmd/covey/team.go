@@ -19,7 +19,7 @@ var silent = slog.New(slog.DiscardHandler)
 // tasks that accept names: a command runs what it was told to run.
 func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config {
 	cfg := cluster.Config{
-		Dir: g.dir, URL: g.url, Version: version,
+		Dir: g.dir, URL: g.url, Credentials: g.show, Version: version,
 		Load:     load,
 		Models:   f.Models(),
 		Settings: provider.Levels{File: f.Level()},
