@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"iter"
 	"slices"
@@ -20,7 +21,7 @@ type Client struct {
 	nc      *nats.Conn
 	journal *journal
 	queue   *queue
-	lives   func(ctx context.Context, node string) bool
+	lives   func(ctx context.Context, owner messages.Claim) bool
 	close   func()
 }
 
@@ -54,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	nobody := func(context.Context, string) bool { return false }
+	nobody := func(context.Context, messages.Claim) bool { return false }
 	return newClient(ctx, s.nc, cfg.Replicas, nil, nobody, s.close)
 }
 
@@ -102,7 +103,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 }
 
 // newClient ends with closeAll, and calls it also when it fails.
-func newClient(ctx context.Context, nc *nats.Conn, replicas int, away retrying, lives func(context.Context, string) bool, closeAll func()) (_ *Client, err error) {
+func newClient(ctx context.Context, nc *nats.Conn, replicas int, away retrying, lives func(context.Context, messages.Claim) bool, closeAll func()) (_ *Client, err error) {
 	defer func() {
 		if err != nil {
 			closeAll()
@@ -126,32 +127,52 @@ func (c *Client) Close() {
 	c.close()
 }
 
-// answers asks a node whether it lives.
-func (c *Client) answers(ctx context.Context, node string) bool { return c.ping(ctx, node) == nil }
+// answers reports whether an owner lives: it says so itself or, if it does not
+// answer now and yet is connected, it has a lease.
+func (c *Client) answers(ctx context.Context, owner messages.Claim) bool {
+	switch is, err := c.ping(ctx, owner.Node); {
+	case err == nil:
+		return is == messages.Owner(owner.Node, owner.Epoch)
+	case errors.Is(err, nats.ErrNoResponders):
+		return false
+	}
+	kv, err := c.journal.js.KeyValue(ctx, leaseBucket)
+	if err != nil {
+		return false
+	}
+	e, err := kv.Get(ctx, owner.Node)
+	var i messages.NodeInfo
+	return err == nil && json.Unmarshal(e.Value(), &i) == nil && cmp.Or(i.Epoch, e.Revision()) == owner.Epoch
+}
 
-// ping waits a second for a node's answer. nats.ErrNoResponders comes at once,
-// and is certain: a node of that name is not connected.
-func (c *Client) ping(ctx context.Context, node string) error {
+// ping waits a second for a node to say which owner it is. nats.ErrNoResponders
+// comes at once, and is certain: a node of that name is not connected.
+func (c *Client) ping(ctx context.Context, node string) (owner string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	subject := nodeSubject(node, verbPing)
-	return guarded(ctx, c.nc, subject, func(ctx context.Context) error {
-		_, err := c.nc.RequestWithContext(ctx, subject, nil)
+	err = guarded(ctx, c.nc, subject, func(ctx context.Context) error {
+		r, err := c.nc.RequestWithContext(ctx, subject, nil)
+		if err == nil {
+			owner = string(r.Data)
+		}
 		return err
 	})
+	return owner, err
 }
 
 // alive remembers the answers for one listing.
 func (c *Client) alive(ctx context.Context) aliveFunc {
 	var mu sync.Mutex
 	known := map[string]bool{}
-	return func(node string) bool {
+	return func(owner messages.Claim) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		is, ok := known[node]
+		name := messages.Owner(owner.Node, owner.Epoch)
+		is, ok := known[name]
 		if !ok {
-			is = c.lives(ctx, node)
-			known[node] = is
+			is = c.lives(ctx, owner)
+			known[name] = is
 		}
 		return is
 	}
@@ -300,7 +321,7 @@ func (c *Client) tell(ctx context.Context, run, member string, body messages.Bod
 	b := newBus(c.nc)
 	defer b.close()
 	err = b.Send(ctx, run, member, messages.Envelope{Run: run, Time: now(), Body: body})
-	if messages.ClassOf(err) == messages.Unavailable && !c.lives(ctx, info.Node) {
+	if messages.ClassOf(err) == messages.Unavailable && !c.lives(ctx, messages.Claim{Node: info.Node, Epoch: info.Epoch}) {
 		return otherwise(ctx)
 	}
 	return err

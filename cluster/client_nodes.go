@@ -15,9 +15,6 @@ import (
 	"github.com/covey-run/covey/messages"
 )
 
-// leaseBucket is the KV bucket of the nodes' leases.
-const leaseBucket = "COVEY_NODES"
-
 // NodeStatus is how a node is, as a client sees it.
 type NodeStatus string
 

@@ -86,6 +86,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Clock is the time that backoffs go by. nil: the real one.
 	Clock clockwork.Clock
+
+	lease leaseTimes
 }
 
 // Check returns an error of class invalid that names the first field that is

@@ -57,6 +57,11 @@ func (n *Node) begin(d *delivery) (*actors.Run, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	if n.cluster != nil {
+		if err := n.cluster.lease.wait(ctx); err != nil {
+			return nil, messages.Errorf(messages.Stopping, "task "+d.Task.ID, "this node has no lease now: %w", err)
+		}
+	}
 	return n.rt.Start(ctx, d.Task, m, d.Ack())
 }
 

@@ -27,6 +27,9 @@ func (n *Node) beginDrain() {
 	for team := range n.members {
 		n.queue.leave(team)
 	}
+	if n.cluster != nil {
+		n.cluster.lease.renewNow()
+	}
 }
 
 // notDraining refuses to have begun to serve a queue on a node that drains.

@@ -9,19 +9,31 @@ import (
 	"github.com/covey-run/covey/messages"
 )
 
-// info is what the node says of itself now.
+// self is what the node says of itself now.
+func (n *Node) self() messages.NodeInfo {
+	if n.cluster == nil {
+		return n.info()
+	}
+	return n.cluster.Self()
+}
+
+// info is self without the lease's epoch; also while the node starts.
 func (n *Node) info() messages.NodeInfo {
 	n.mu.Lock()
 	draining := n.draining
 	n.mu.Unlock()
 	host, _ := os.Hostname() // "": it has none
-	return messages.NodeInfo{
+	i := messages.NodeInfo{
 		Node: n.cfg.Name, Version: n.cfg.Version, Wire: messages.Version,
 		Started: n.started, Host: host, PID: os.Getpid(),
-		Pools: n.cfg.Pools, Tools: slices.Sorted(maps.Keys(n.cfg.Tools)), Queues: n.queue.serves(),
-		Runs: len(n.rt.Runs()), MaxRuns: n.cfg.MaxRuns, MaxGuests: n.cfg.MaxGuests,
+		Pools: n.cfg.Pools, Tools: slices.Sorted(maps.Keys(n.cfg.Tools)),
+		MaxRuns: n.cfg.MaxRuns, MaxGuests: n.cfg.MaxGuests,
 		Draining: draining, At: now(),
 	}
+	if n.ready.Load() {
+		i.Queues, i.Runs = n.queue.serves(), len(n.rt.Runs())
+	}
+	return i
 }
 
 // buildVersion is that of the program's main module, "dev" where it has none.

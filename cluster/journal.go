@@ -72,31 +72,6 @@ func (j *journal) Claim(ctx context.Context, run, name string, claim messages.Cl
 	return w, nil
 }
 
-// LastClaim returns the newest claim of a run's plan, and when it was made. It
-// fails with class invalid for a run that nobody has claimed.
-func (j *journal) LastClaim(ctx context.Context, run string) (messages.Claim, time.Time, error) {
-	if err := checkRun(run); err != nil {
-		return messages.Claim{}, time.Time{}, err
-	}
-	subject := messages.Subject(messages.SubjectClaims, run, messages.PlanWriter)
-	var e messages.Envelope
-	err := j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) (err error) {
-		e, err = j.last(ctx, subject)
-		return err
-	})
-	if apiCode(err) == codeNoMessage {
-		return messages.Claim{}, time.Time{}, messages.Errorf(messages.Invalid, "run "+run, "nobody has claimed it, or it is not there")
-	}
-	if err != nil {
-		return messages.Claim{}, time.Time{}, err
-	}
-	c, ok := e.Body.(*messages.Claim)
-	if !ok {
-		return messages.Claim{}, time.Time{}, messages.Errorf(messages.Invalid, "run "+run, "%w: %s holds a %T", messages.ErrWire, subject, e.Body)
-	}
-	return *c, e.Time, nil
-}
-
 // Purge deletes a run's claims and then its records. A node that still writes
 // to the run is refused from the first of the two on.
 func (j *journal) Purge(ctx context.Context, run string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,20 +18,27 @@ import (
 
 // Node runs teams. It is safe for concurrent use.
 type Node struct {
-	cfg    Config
-	store  *store // nil with a URL
-	nc     *nats.Conn
-	client *Client
-	queue  *queue
-	bus    *bus
-	sys    *supervisor.System
-	rt     *actors.Runtime
-	gate   *gate // nil without a URL
-	watch  watchers
-	svc    micro.Service
-	work   sync.WaitGroup // deliveries in hand
+	cfg     Config
+	store   *store // nil with a URL
+	nc      *nats.Conn
+	client  *Client
+	queue   *queue
+	bus     *bus
+	sys     *supervisor.System
+	rt      *actors.Runtime
+	gate    *gate       // nil where no other node can be
+	cluster *membership // nil where no other node can be
+	watch   watchers
+	svc     micro.Service
+	work    sync.WaitGroup // deliveries in hand
 
 	started time.Time
+	ready   atomic.Bool // all of the above is there
+
+	// running ends with the node, and so do the sweeps.
+	running context.Context
+	halt    context.CancelFunc
+	sweeps  sync.WaitGroup
 
 	mu       sync.Mutex
 	members  map[string]actors.Member // by team name
@@ -48,12 +56,14 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	cfg = cfg.withDefaults()
 	n := &Node{cfg: cfg, started: now(), members: map[string]actors.Member{}, handles: map[string][]*Run{}}
+	n.running, n.halt = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			if n.sys != nil {
 				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 				defer cancel()
 				_ = n.sys.Stop(last) // the error is Start's
+				_ = n.leave(last)
 			}
 			n.abandon()
 		}
@@ -85,14 +95,28 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.sys, err = supervisor.NewSystem(supervisor.Config{Name: cfg.Name, Clock: cfg.Clock}); err != nil {
 		return nil, err
 	}
+	if cfg.shared() {
+		if n.cluster, err = join(ctx, n.nc, membershipOptions{
+			Name: cfg.Name, Replicas: cfg.Replicas, Times: cfg.lease, Info: n.info, Fence: n.fence, Joined: n.joined, Lost: n.lost, Warn: n.warn("lease"),
+		}); err != nil {
+			return nil, err
+		}
+	}
 	if err := n.startRuntime(ctx); err != nil {
 		return nil, err
 	}
 	if err := n.startWatchers(); err != nil {
 		return nil, err
 	}
-	n.svc, err = n.serveNode()
-	return n, err
+	if n.svc, err = n.serveNode(); err != nil {
+		return nil, err
+	}
+	n.ready.Store(true)
+	if n.cluster != nil {
+		n.cluster.lease.renewNow()
+		n.sweeps.Go(n.sweep)
+	}
+	return n, nil
 }
 
 // warn logs what has no caller.
@@ -173,6 +197,7 @@ func (n *Node) stop(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	errs = append(errs, n.sys.Stop(last), n.rt.Close(last), n.queue.stop(last), n.svc.Stop())
+	errs = append(errs, n.leave(last))
 	n.abandon()
 	n.mu.Lock()
 	var left []string
@@ -188,6 +213,7 @@ func (n *Node) stop(ctx context.Context) error {
 
 // abandon closes what is open.
 func (n *Node) abandon() {
+	n.halt()
 	n.watch.stop()
 	if n.gate != nil {
 		n.gate.close()

@@ -77,7 +77,10 @@ func (n *Node) startRuntime(ctx context.Context) error {
 		Parker: &parking{nc: n.nc, replicas: n.cfg.Replicas, parked: n.parked},
 	}
 	late := &lateHeard{}
-	if n.cfg.shared() { // an embedded server has no other nodes
+	if n.cluster != nil {
+		cfg.Nodes = n.cluster
+	}
+	if n.cfg.shared() {
 		h := heard{Opened: late.opened, Closed: late.closed}
 		g, err := openGate(ctx, n.nc, n.cfg.Replicas, n.cfg.Name, h, n.warn("breakers"))
 		if err != nil {

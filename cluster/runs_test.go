@@ -45,7 +45,7 @@ func TestRunsTellsWhereEachStands(t *testing.T) {
 	write(t, claim(t, j, "waiting", "m", "down"), "s", intent(messages.Unsafe), &messages.Intent{Call: 1, Effect: messages.Pure})
 	write(t, claim(t, j, "waiting", "m", "up"), "s", &messages.Result{Call: 1}) // resumed: it settled one of the two
 
-	infos := must(j.Runs(ctx, func(n string) bool { return n == "up" }))(t)
+	infos := must(j.Runs(ctx, func(c messages.Claim) bool { return c.Node == "up" }))(t)
 	want := []struct {
 		run       string
 		state     messages.RunState
@@ -79,7 +79,7 @@ func TestRunsTellsWhereEachStands(t *testing.T) {
 	if e := infos[1].Error; e == nil || e.Class != messages.Budget {
 		t.Errorf("error %v", e)
 	}
-	_, err := j.Info(ctx, "nobody", func(string) bool { return true })
+	_, err := j.Info(ctx, "nobody", func(messages.Claim) bool { return true })
 	wantClass(t, err, messages.Invalid, "run nobody")
 }
 
@@ -90,7 +90,7 @@ func TestRunsOfHundreds(t *testing.T) {
 	fillRuns(t, n.nc, runs, 10)
 	ctx := testCtx(t)
 	start := time.Now()
-	infos := must(j.Runs(ctx, func(string) bool { return true }))(t)
+	infos := must(j.Runs(ctx, func(messages.Claim) bool { return true }))(t)
 	t.Logf("%d runs of 10 records listed in %v", runs, time.Since(start))
 	if len(infos) != runs {
 		t.Errorf("%d runs of %d", len(infos), runs)

@@ -17,6 +17,7 @@ const (
 	verbInfo  = "info"
 	verbTree  = "tree"
 	verbDrain = "drain" // of one node only
+	verbPlace = "place" // of one node only
 	allNodes  = "all"
 )
 
@@ -37,7 +38,7 @@ func (n *Node) serveNode() (micro.Service, error) {
 	}
 	for _, at := range []string{n.cfg.Name, allNodes} {
 		for verb, handle := range map[string]micro.HandlerFunc{
-			verbPing:  func(r micro.Request) { _ = r.Respond([]byte(n.cfg.Name)) },
+			verbPing:  func(r micro.Request) { _ = r.Respond([]byte(n.owner())) },
 			verbInfo:  n.respondInfo,
 			verbTree:  func(r micro.Request) { go n.respondTree(r) },
 			verbDrain: n.respondDrain,
@@ -55,7 +56,7 @@ func (n *Node) serveNode() (micro.Service, error) {
 }
 
 func (n *Node) respondInfo(r micro.Request) {
-	i := n.info()
+	i := n.self()
 	respond(r, &i)
 }
 

@@ -161,9 +161,6 @@ func (n *Node) submit(ctx context.Context, m actors.Member, task messages.Task, 
 	}
 	if n.cfg.shared() {
 		go n.await(r)
-		if !put {
-			go n.takeOver(r)
-		}
 	}
 	return r, nil
 }

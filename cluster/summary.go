@@ -6,8 +6,8 @@ import (
 	"github.com/covey-run/covey/messages"
 )
 
-// aliveFunc reports whether a node of that name is alive.
-type aliveFunc func(node string) bool
+// aliveFunc reports whether the owner of a claim is alive.
+type aliveFunc func(messages.Claim) bool
 
 // claimOf is a writer's newest claim and its place in the journal.
 type claimOf struct {
@@ -84,14 +84,14 @@ func summarize(run string, records []messages.Envelope, claims map[string]claimO
 		in := e.Body.(*messages.Intent)
 		info.Unsettled = append(info.Unsettled, messages.Unsettled{Writer: k.writer, Step: k.step, Intent: *in})
 		// An intent from before its writer's newest claim: the call was cut off.
-		dead := !alive(claims[k.writer].Node)
+		dead := !alive(claims[k.writer].Claim)
 		cutOff = cutOff || in.Effect == messages.Unsafe && (dead || e.Seq < claims[k.writer].seq)
 	}
 	switch {
 	case info.State != "":
 	case cutOff:
 		info.State = messages.RunWaiting
-	case alive(info.Node):
+	case alive(plan):
 		info.State = messages.RunRunning
 	default:
 		info.State = messages.RunInterrupted

@@ -81,8 +81,12 @@ const (
 	RouteUnsaved EventKind = "route.unsaved"
 
 	// Nodes.
-	NodeStarted EventKind = "node.started"
-	NodeStopped EventKind = "node.stopped"
+	// NodeJoined, NodeLost: a lease begins, or is over. Name is its owner, as
+	// [Owner] writes it.
+	NodeJoined EventKind = "node.joined"
+	NodeLost EventKind = "node.lost"
+	// NodeFenced: the node's own lease is over, for Error; it stops what it works on.
+	NodeFenced EventKind = "node.fenced"
 	// EventsDropped: a subscriber was too slow; Count events were not delivered.
 	EventsDropped EventKind = "events.dropped"
 )

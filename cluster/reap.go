@@ -1,0 +1,185 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/covey-run/covey/messages"
+)
+
+const (
+	// handOnRounds is how often, a second apart, a dead node's tasks are handed on
+	// until somebody has claimed them: the server may first offer one to a frozen
+	// node that still asks for tasks.
+	handOnRounds = 10
+	// handOnFor is how long the right to hand a node's tasks on is one survivor's.
+	handOnFor = 30 * time.Second
+	// sweepEvery is how often the queue is searched for tasks of owners who have
+	// no lease: those that a survivor was handing on when it died itself.
+	sweepEvery = time.Minute
+)
+
+// owner names this node, by its present lease.
+func (n *Node) owner() string { return n.self().Owner() }
+
+// fence stops what runs in the name of this node's lease, which is over. What
+// was delivered under it is another node's now, or comes again.
+func (n *Node) fence(why *messages.Error) {
+	n.warn("this node stops what it works on")(why)
+	n.emit(messages.NodeFenced, n.cfg.Name, why)
+	if n.ready.Load() { // there is nothing to stop before
+		n.rt.Fence(why)
+	}
+}
+
+// lost hears of every lease that is over.
+func (n *Node) lost(node string, epoch uint64) {
+	n.emit(messages.NodeLost, messages.Owner(node, epoch), nil)
+	if n.ready.Load() && n.running.Err() == nil { // the first sweep comes after
+		n.sweeps.Go(func() { n.handOn(map[string]messages.Claim{messages.Owner(node, epoch): {Node: node, Epoch: epoch}}) })
+	}
+}
+
+// joined hears of every lease that begins.
+func (n *Node) joined(i messages.NodeInfo) { n.emit(messages.NodeJoined, i.Owner(), nil) }
+
+// leave gives this node's lease back, and ends what looks after others'.
+func (n *Node) leave(ctx context.Context) error {
+	n.halt()
+	if n.cluster == nil {
+		return nil
+	}
+	err := n.cluster.leave(ctx)
+	n.sweeps.Wait()
+	return err
+}
+
+func (n *Node) emit(kind messages.EventKind, name string, err *messages.Error) {
+	ev := messages.Event{Kind: kind, Time: n.cfg.Clock.Now(), Node: n.cfg.Name, Name: name, Error: err}
+	if err != nil {
+		ev.Class = err.Class
+	}
+	n.sys.Events().Emit(ev)
+}
+
+// sweep hands on, now and then, what owners without a lease have left behind.
+func (n *Node) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		ctx, cancel := context.WithTimeout(n.running, sweepEvery)
+		held, err := n.heldTasks(ctx)
+		cancel()
+		dead := map[string]messages.Claim{}
+		for _, c := range held {
+			if n.cluster.roster.over(c.Node, c.Epoch) {
+				dead[messages.Owner(c.Node, c.Epoch)] = c
+			}
+		}
+		switch {
+		case err != nil && n.running.Err() == nil:
+			n.warn("looking for tasks that nobody works on")(err)
+		case len(dead) > 0:
+			n.handOn(dead)
+		}
+		select {
+		case <-tick.C:
+		case <-n.running.Done():
+			return
+		}
+	}
+}
+
+// handOn hands on the tasks of owners whose leases are over, so that they come
+// to another node at once and not after the queue's AckWait. One survivor does
+// it.
+func (n *Node) handOn(owners map[string]messages.Claim) {
+	ctx, cancel := context.WithTimeout(n.running, handOnFor)
+	defer cancel()
+	mine := map[string]bool{}
+	for owner, c := range owners {
+		is, err := n.mayHandOn(ctx, c)
+		if err != nil {
+			n.warn("handing on the tasks of " + owner)(err)
+		}
+		mine[owner] = is
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for range handOnRounds {
+		held, err := n.heldTasks(ctx)
+		if err != nil {
+			if n.running.Err() == nil {
+				n.warn("handing on a dead node's tasks")(err)
+			}
+			return
+		}
+		left := 0
+		for _, c := range held {
+			if !mine[messages.Owner(c.Node, c.Epoch)] {
+				continue
+			}
+			left++
+			if err := nakDelivery(ctx, n.nc, c.Ack); err != nil {
+				n.warn("handing on the tasks of " + c.Node)(err)
+			}
+		}
+		if left == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// mayHandOn is true for one node only.
+func (n *Node) mayHandOn(ctx context.Context, c messages.Claim) (is bool, err error) {
+	what := "the right to hand on the tasks of " + messages.Owner(c.Node, c.Epoch)
+	err = retrying(n.away).retry(ctx, what, func(ctx context.Context) error {
+		_, err := n.cluster.lease.kv.Create(ctx, "handed."+c.Node+"."+strconv.FormatUint(c.Epoch, 10), []byte(n.cfg.Name), jetstream.KeyTTL(handOnFor))
+		is = err == nil
+		if errors.Is(err, jetstream.ErrKeyExists) {
+			return nil
+		}
+		return err
+	})
+	return is, err
+}
+
+// heldTasks are the newest claims of the runs whose tasks are in the queue, those
+// that nobody has claimed left out.
+func (n *Node) heldTasks(ctx context.Context) (held []messages.Claim, err error) {
+	tasks, err := n.queue.waiting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for part := range slices.Chunk(tasks, lastPerGet) {
+		subjects := make([]string, len(part))
+		for i, t := range part {
+			subjects[i] = messages.Subject(messages.SubjectClaims, t.ID, messages.PlanWriter)
+		}
+		err := n.client.journal.pub.retrying.retryWithin(ctx, listTimeout, "the owners of tasks", func(ctx context.Context) error {
+			_, err := getBatch(ctx, n.nc, journalStream, getRequest{MultiLast: subjects, MaxBytes: batchBytes}, func(m *nats.Msg, seq uint64) error {
+				e, err := decodeRecord(m.Header, m.Data, seq)
+				if c, ok := e.Body.(*messages.Claim); ok && err == nil && c.Ack != "" {
+					held = append(held, *c)
+				}
+				return nil // one that cannot be read is told of by whoever works on the run
+			})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return held, nil
+}
