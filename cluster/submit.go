@@ -161,6 +161,9 @@ func (n *Node) submit(ctx context.Context, m actors.Member, task messages.Task, 
 	}
 	if n.cfg.shared() {
 		go n.await(r)
+		if !put {
+			n.hurry(info)
+		}
 	}
 	return r, nil
 }
