@@ -232,7 +232,7 @@ func TestRunsTellsWhose(t *testing.T) {
 	must(j.Claim(ctx, "r", "near", messages.Claim{Node: "a", Epoch: 7}))(t)
 	must(j.Claim(ctx, "r", "far", messages.Claim{Node: "b", Epoch: 9}))(t)
 	look := func() messages.RunInfo {
-		return must(j.Runs(ctx, func(string) bool { return true }))(t)[0]
+		return must(j.Runs(ctx, func(messages.Claim) bool { return true }))(t)[0]
 	}
 	i := look()
 	if i.Session != "s" || i.Priority != messages.High || i.Queue != "team" || i.Node != "a" || i.Epoch != 7 || len(i.Placed) != 1 || i.Placed["far"] != "b" {
@@ -249,7 +249,7 @@ func TestRunsTellsWhose(t *testing.T) {
 func TestRetryVoidsTheIntent(t *testing.T) {
 	j, _ := startJournal(t)
 	ctx := testCtx(t)
-	nobody := func(string) bool { return false }
+	nobody := func(messages.Claim) bool { return false }
 	in := &messages.Intent{Tool: messages.ToolCall{Name: "mail"}}
 	w := claim(t, j, "r", "plan", "a")
 	write(t, w, "", begun("r"))

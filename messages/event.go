@@ -84,7 +84,7 @@ const (
 	// NodeJoined, NodeLost: a lease begins, or is over. Name is its owner, as
 	// [Owner] writes it.
 	NodeJoined EventKind = "node.joined"
-	NodeLost EventKind = "node.lost"
+	NodeLost   EventKind = "node.lost"
 	// NodeFenced: the node's own lease is over, for Error; it stops what it works on.
 	NodeFenced EventKind = "node.fenced"
 	// EventsDropped: a subscriber was too slow; Count events were not delivered.
