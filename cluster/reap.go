@@ -144,13 +144,13 @@ func (n *Node) handOn(owners map[string]messages.Claim) {
 // hurry ends the lease of a run's owner that is not connected, without the grace
 // that its neighbours give it: somebody waits for that very run.
 func (n *Node) hurry(info *messages.RunInfo) {
-	l, there := n.peers.roster.of(info.Node)
+	l, there := n.cluster.roster.of(info.Node)
 	if !there || l.Epoch != info.Epoch || info.Node == n.cfg.Name {
 		return
 	}
 	n.sweeps.Go(func() {
 		if _, err := n.client.ping(n.running, info.Node); errors.Is(err, nats.ErrNoResponders) {
-			_ = endLease(n.running, n.peers.lease.kv, info.Node, l.rev) // else it was renewed, or its neighbours do it
+			_ = endLease(n.running, n.cluster.lease.kv, info.Node, l.rev) // else it was renewed, or its neighbours do it
 		}
 	})
 }
