@@ -151,8 +151,12 @@ func (b *bus) receive() {
 	}
 }
 
-// take hands one message over and sends the receipt.
+// take hands one message over and sends the receipt. A message without an inbox
+// for it is none of [bus.Send].
 func (b *bus) take(m *nats.Msg) {
+	if !toInbox(m.Reply) {
+		return
+	}
 	b.mu.Lock()
 	handle := b.subs[m.Sub]
 	b.mu.Unlock()

@@ -175,3 +175,31 @@ func TestNoNodeHasBeenHere(t *testing.T) {
 		wantClass(t, err, messages.Unauthorized, "no node has been here yet", journalStream)
 	}
 }
+
+// A node answers into inboxes only: asked to answer elsewhere, it would do with
+// its own rights what the asker may not.
+func TestANodeLendsNobodyItsRights(t *testing.T) {
+	t.Parallel()
+	cfg := clusterConfigs(t, 1)[0]
+	n := startAll(t, []Config{cfg})[0]
+	ctx := testCtx(t)
+	must(n.Ask(ctx, actors.Agent{Name: "quick", Model: "scripted"}, "Well?"))(t)
+	before := must(n.client.journal.stream.Info(ctx))(t).State
+	c := must(Open(ctx, as(cfg, "observe")))(t)
+	defer c.Close()
+	for _, verb := range []string{verbPing, verbInfo, verbTree} {
+		for _, to := range []string{"$JS.API.STREAM.PURGE.COVEY_JOURNAL", "covey.claims.r.plan", nodeSubject("n1", verbDrain)} {
+			ok(t, c.nc.PublishRequest(nodeSubject("n1", verb), to, nil))
+		}
+	}
+	// A server's answer can be led there, and is no request.
+	ok(t, c.nc.PublishRequest("$JS.API.STREAM.INFO.COVEY_JOURNAL", nodeSubject("n1", verbDrain), nil))
+	must(c.ask(ctx, "n1", verbInfo))(t) // behind all of them
+	after := must(n.client.journal.stream.Info(ctx))(t).State
+	if after.Msgs != before.Msgs || after.LastSeq != before.LastSeq {
+		t.Errorf("the journal has %d messages up to %d, had %d up to %d", after.Msgs, after.LastSeq, before.Msgs, before.LastSeq)
+	}
+	if i := n.info(); i.Draining {
+		t.Error("the node drains")
+	}
+}

@@ -3,8 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/covey-run/covey/messages"
@@ -47,13 +49,28 @@ func (n *Node) serveNode() (micro.Service, error) {
 				continue
 			}
 			name := verb + "-" + at
-			if err := svc.AddEndpoint(name, handle, micro.WithEndpointSubject(nodeSubject(at, verb))); err != nil {
+			if err := svc.AddEndpoint(name, answering(handle), micro.WithEndpointSubject(nodeSubject(at, verb))); err != nil {
 				return nil, errors.Join(messages.AsError(err, messages.Unavailable, "node "+n.cfg.Name), svc.Stop())
 			}
 		}
 	}
 	return svc, nil
 }
+
+// answering drops what asks for no answer in an inbox: see [toInbox].
+func answering(handle micro.HandlerFunc) micro.HandlerFunc {
+	return func(r micro.Request) {
+		if toInbox(r.Reply()) {
+			handle(r)
+		}
+	}
+}
+
+// toInbox reports whether a request's answer goes to an inbox. A NATS server
+// checks what a client publishes to, and not where it wants the answer: a node
+// that answered anywhere would lend its rights to whoever may ask it. What a
+// server sends on someone's behalf has no reply at all.
+func toInbox(reply string) bool { return strings.HasPrefix(reply, nats.InboxPrefix) }
 
 func (n *Node) respondInfo(r micro.Request) {
 	i := n.self()

@@ -41,10 +41,12 @@ var read = []string{"COVEY_JOURNAL", "COVEY_PARKED", "KV_COVEY_NODES", "KV_COVEY
 // Permissions are what a user may publish and subscribe to. The embedded server
 // and nats.conf both have them from here.
 //
-// Consumers are made by whoever follows the journal, and NATS lets their maker
-// choose where they deliver: Observe and Submit keep others from writing by
-// mistake and from reading nothing they should not, but a holder of such a key
-// who means harm can have stored messages delivered to subjects of Covey.
+// What they do not keep out: JetStream answers a request, and delivers to a
+// consumer, wherever the client says, streams' subjects included. The holder of a
+// narrow key who means harm can so have texts of the server's stored among the
+// journal's claims or the leases, and disturb runs; it cannot choose what they
+// say. Give keys to those who may know what runs say, and take a key back by
+// taking its user out of users.json on every server.
 func Permissions(u User) *server.Permissions {
 	inbox := InboxPrefix(u.Key) + ".>"
 	if u.Role == Node {
