@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"iter"
 	"slices"
@@ -141,8 +140,7 @@ func (c *Client) answers(ctx context.Context, owner messages.Claim) bool {
 		return false
 	}
 	e, err := kv.Get(ctx, owner.Node)
-	var i messages.NodeInfo
-	return err == nil && json.Unmarshal(e.Value(), &i) == nil && cmp.Or(i.Epoch, e.Revision()) == owner.Epoch
+	return err == nil && isLease(e.Value(), e.Revision(), owner.Epoch)
 }
 
 // ping waits a second for a node to say which owner it is. nats.ErrNoResponders

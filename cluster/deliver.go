@@ -36,6 +36,9 @@ func (n *Node) deliver(d *delivery) {
 		} else {
 			n.handBack(d, err)
 		}
+		if messages.ClassOf(err) == messages.Fenced && n.cfg.shared() {
+			return // somebody goes on with it, and whoever waits here hears of its end
+		}
 		n.finish(d.Task.ID, result{ended: run.Ended(), answer: answer, err: err})
 	})
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -286,9 +287,8 @@ func (l *lease) renew(ctx context.Context) error {
 	if apiCode(err) == jetstream.JSErrCodeStreamWrongLastSequence {
 		// The acknowledgement of the renewal before may have been lost.
 		was, gerr := l.stream.GetLastMsgForSubject(tctx, leaseSubject(l.name))
-		var i messages.NodeInfo
 		switch {
-		case gerr == nil && json.Unmarshal(was.Data, &i) == nil && (i.Epoch == epoch || was.Sequence == epoch):
+		case gerr == nil && isLease(was.Data, was.Sequence, epoch):
 			seq, err, sent = was.Sequence, nil, until.Add(-l.times.TTL)
 		case gerr == nil || errors.Is(gerr, jetstream.ErrMsgNotFound):
 			return l.over(epoch, "somebody has ended it")
@@ -341,7 +341,7 @@ func (l *lease) heard(epoch uint64, there bool, peers int) {
 	}
 }
 
-// release gives the lease back.
+// release gives the lease back. One that cannot be given back ends by itself.
 func (l *lease) release(ctx context.Context) error {
 	l.mu.Lock()
 	epoch, rev := l.epoch, l.rev
@@ -352,21 +352,25 @@ func (l *lease) release(ctx context.Context) error {
 	if epoch == 0 {
 		return nil
 	}
-	err := endLease(ctx, l.kv, l.name, rev)
-	if apiCode(err) == jetstream.JSErrCodeStreamWrongLastSequence { // the last renewal was cut off, or it is over
-		var e jetstream.KeyValueEntry
-		var i messages.NodeInfo
-		switch e, err = l.kv.Get(ctx, l.name); {
-		case errors.Is(err, jetstream.ErrKeyNotFound):
-			return nil
-		case err == nil && json.Unmarshal(e.Value(), &i) == nil && (i.Epoch == epoch || e.Revision() == epoch):
-			err = endLease(ctx, l.kv, l.name, e.Revision())
-		case err == nil:
-			return nil // another's
+	return retrying(nil).retry(ctx, "node "+l.name+": giving its lease back, which ends by itself", func(ctx context.Context) error {
+		err := endLease(ctx, l.kv, l.name, rev)
+		if apiCode(err) != jetstream.JSErrCodeStreamWrongLastSequence {
+			return err
 		}
-	}
-	if err != nil {
-		return messages.AsError(err, messages.Unavailable, "node "+l.name+": giving its lease back, which ends by itself")
-	}
-	return nil
+		e, err := l.kv.Get(ctx, l.name) // the last renewal was cut off, or it is over
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return nil
+		}
+		if err == nil && isLease(e.Value(), e.Revision(), epoch) {
+			rev = e.Revision()
+			return errOvertaken
+		}
+		return err
+	})
+}
+
+// isLease reports whether a value of the bucket is the lease of that epoch.
+func isLease(value []byte, rev, epoch uint64) bool {
+	var i messages.NodeInfo
+	return json.Unmarshal(value, &i) == nil && cmp.Or(i.Epoch, rev) == epoch
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -34,6 +35,9 @@ type membershipOptions struct {
 	Warn   func(error)
 }
 
+// errNotYet passes.
+var errNotYet = errors.New("the stream is not there yet")
+
 // join takes a lease and learns who else has one.
 func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membership, err error) {
 	js, err := jetStream(nc)
@@ -44,9 +48,16 @@ func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membershi
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.Stream(ctx, "KV_"+leaseBucket)
+	var stream jetstream.Stream
+	err = retrying(nil).retry(ctx, "bucket "+leaseBucket, func(ctx context.Context) error {
+		stream, err = js.Stream(ctx, "KV_"+leaseBucket)
+		if errors.Is(err, jetstream.ErrStreamNotFound) { // of three servers, the one that answers may not have heard of it yet
+			return errNotYet
+		}
+		return err
+	})
 	if err != nil {
-		return nil, messages.AsError(err, messages.Unavailable, "bucket "+leaseBucket)
+		return nil, err
 	}
 	o.Times = o.Times.withDefaults()
 	m := &membership{nc: nc, roster: newRoster(o.Joined, o.Lost, o.Warn)}

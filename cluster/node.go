@@ -63,7 +63,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 				defer cancel()
 				_ = n.sys.Stop(last) // the error is Start's
-				_ = n.leave(last)
+				n.leave(last)
 			}
 			n.abandon()
 		}
@@ -197,7 +197,7 @@ func (n *Node) stop(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	errs = append(errs, n.sys.Stop(last), n.rt.Close(last), n.queue.stop(last), n.svc.Stop())
-	errs = append(errs, n.leave(last))
+	n.leave(last)
 	n.abandon()
 	n.mu.Lock()
 	var left []string

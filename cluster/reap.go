@@ -50,14 +50,15 @@ func (n *Node) lost(node string, epoch uint64) {
 func (n *Node) joined(i messages.NodeInfo) { n.emit(messages.NodeJoined, i.Owner(), nil) }
 
 // leave gives this node's lease back, and ends what looks after others'.
-func (n *Node) leave(ctx context.Context) error {
+func (n *Node) leave(ctx context.Context) {
 	n.halt()
 	if n.cluster == nil {
-		return nil
+		return
 	}
-	err := n.cluster.leave(ctx)
+	if err := n.cluster.leave(ctx); err != nil {
+		n.warn("stopping")(err)
+	}
 	n.sweeps.Wait()
-	return err
 }
 
 func (n *Node) emit(kind messages.EventKind, name string, err *messages.Error) {

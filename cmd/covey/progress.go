@@ -80,6 +80,10 @@ func (p *progress) line(ev messages.Event) string {
 			return fmt.Sprintf("run %s of team %s goes on: %s from the journal", ev.Run, ev.Name, count(ev.Count, "step"))
 		}
 		return fmt.Sprintf("run %s of team %s: %s", ev.Run, ev.Name, ev.Text)
+	case messages.RunSuspended:
+		if ev.Class == messages.Fenced {
+			return fmt.Sprintf("run %s: this process was taken for dead, and another one goes on with the run; waiting for its answer", ev.Run)
+		}
 	case messages.AskSent:
 		return row("→", ev.Name, "is asked (step "+ev.Step+")")
 	case messages.ModelReplied:

@@ -1,0 +1,244 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/covey-run/covey/actors"
+	"github.com/covey-run/covey/messages"
+)
+
+// onServer starts a node on a shared server.
+func onServer(t testing.TB, url, name string, change ...func(*Config)) *Node {
+	t.Helper()
+	cfg := Config{URL: url, Name: name, Logger: slog.New(slog.DiscardHandler)}
+	for _, f := range change {
+		f(&cfg)
+	}
+	n := must(Start(testCtx(t), cfg))(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = n.Stop(ctx) // a node that died cannot stop well
+	})
+	return n
+}
+
+// holdingTeam is a team of which every step waits for goOn. It tells each time that
+// one begins, and where.
+func holdingTeam(begun chan<- string, goOn <-chan struct{}) func(node string) actors.Team {
+	return func(node string) actors.Team {
+		return actors.Team{Name: "waiting", Members: []actors.Member{actors.Agent{Name: "a", Model: "scripted"}},
+			Plan: actors.PlanFunc(func(ctx context.Context, s *actors.Stage) (messages.Answer, error) {
+				at, err := actors.Once(ctx, s, "where", func(ctx context.Context) (string, error) {
+					begun <- node
+					select {
+					case <-goOn:
+						return node, nil
+					case <-ctx.Done():
+						return "", ctx.Err()
+					}
+				})
+				return messages.Answer{Text: at}, err
+			})}
+	}
+}
+
+func hear[T any](t testing.TB, ch <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(25 * time.Second):
+		t.Fatalf("never: %s", what)
+	}
+	return v
+}
+
+// A node dies in the middle of a run: another one goes on with it, long before
+// the queue would have handed the task out again.
+func TestARunMovesWhenItsNodeDies(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	begun, goOn := make(chan string, 10), make(chan struct{})
+	team := holdingTeam(begun, goOn)
+	n1, n2 := onServer(t, url, "n1"), onServer(t, url, "n2")
+	ctx := testCtx(t)
+	run := must(n1.Submit(ctx, team("n1"), messages.Task{ID: "r1", Prompt: "Where?"}))(t)
+	if at := hear(t, begun, "the run begins"); at != "n1" {
+		t.Fatalf("begun on %s", at)
+	}
+	ok(t, n2.Serve(ctx, team("n2")))
+	old := n1.self()
+	began := time.Now()
+	n1.nc.Close() // as a kill does
+	if at := hear(t, begun, "the run goes on elsewhere"); at != "n2" {
+		t.Fatalf("taken over by %s", at)
+	}
+	took := time.Since(began)
+	t.Logf("taken over after %v", took)
+	if took > 15*time.Second {
+		t.Errorf("taken over after %v", took)
+	}
+	hear(t, n2.cluster.Lost("n1", old.Epoch), "the lease is over")
+	close(goOn)
+	info := func() messages.RunInfo {
+		for e, err := range n2.Client().Records(ctx, "r1") {
+			ok(t, err)
+			_ = e
+		}
+		return must(n2.Client().Run(ctx, "r1"))(t)
+	}()
+	if info.State != messages.RunDone || info.Answer.Text != "n2" || info.Node != "n2" || info.Epoch != n2.self().Epoch {
+		t.Errorf("run %+v", info)
+	}
+	_, err := run.Wait(ctx)
+	if err == nil {
+		t.Error("the dead node has an answer")
+	}
+}
+
+func TestANameIsOneNodes(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	n1 := onServer(t, url, "n1")
+	_, err := Start(testCtx(t), Config{URL: url, Name: "n1", Logger: slog.New(slog.DiscardHandler)})
+	wantClass(t, err, messages.Invalid, "config: name", `"n1"`, "live node")
+	first := n1.self().Epoch
+	n1.nc.Close()
+	again := onServer(t, url, "n1")
+	if e := again.self().Epoch; e <= first {
+		t.Errorf("epoch %d after %d", e, first)
+	}
+	ok(t, again.Stop(testCtx(t)))
+	js := must(jetStream(dialURL(t, url)))(t)
+	_, err = must(js.KeyValue(testCtx(t), leaseBucket))(t).Get(testCtx(t), "n1")
+	if !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Errorf("after the stop: %v", err)
+	}
+}
+
+// NATS goes away for longer than a lease lasts. The node stops what it works on,
+// by its own clock, takes another lease when NATS is back, and goes on. Whoever
+// waits for the run has its answer.
+func TestNATSGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), freePort(t)
+	url, stop := listen(t, dir, port)
+	begun, goOn := make(chan string, 10), make(chan struct{})
+	team := holdingTeam(begun, goOn)
+	n := onServer(t, url, "n1", func(c *Config) { c.lease = leaseTimes{TTL: 2 * time.Second, Renew: 200 * time.Millisecond} })
+	sub := n.Events().Subscribe(64, func(ev messages.Event) bool { return ev.Kind == messages.NodeFenced })
+	defer sub.Close()
+	ctx := testCtx(t)
+	run := must(n.Submit(ctx, team("n1"), messages.Task{ID: "r1", Prompt: "Where?"}))(t)
+	hear(t, begun, "the run begins")
+	first := n.self().Epoch
+	stop()
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	_, err := n.Submit(short, team("n1"), messages.Task{ID: "r2", Prompt: "Where?"})
+	cancel()
+	wantClass(t, err, messages.Timeout)
+	ev := hear(t, sub.C, "it fences itself")
+	if ev.Class != messages.Fenced || ev.Error == nil {
+		t.Errorf("event %+v", ev)
+	}
+	if e := n.self().Epoch; e != 0 {
+		t.Errorf("epoch %d without a lease", e)
+	}
+	listen(t, dir, port)
+	hear(t, begun, "it goes on")
+	if e := n.self().Epoch; e <= first {
+		t.Errorf("epoch %d after %d", e, first)
+	}
+	close(goOn)
+	if ans, err := run.Wait(ctx); err != nil || ans.Text != "n1" {
+		t.Errorf("answer %+v, %v", ans, err)
+	}
+}
+
+// A short absence of NATS costs nothing: the lease outlives it, and the run never
+// learns of it.
+func TestAShortAbsenceOfNATSIsNotNoticed(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), freePort(t)
+	url, stop := listen(t, dir, port)
+	begun, goOn := make(chan string, 10), make(chan struct{})
+	team := holdingTeam(begun, goOn)
+	n1 := onServer(t, url, "n1")
+	n2 := onServer(t, url, "n2")
+	ctx := testCtx(t)
+	run := must(n1.Submit(ctx, team("n1"), messages.Task{ID: "r1", Prompt: "Where?"}))(t)
+	hear(t, begun, "the run begins")
+	e1, e2 := n1.self().Epoch, n2.self().Epoch
+	stop()
+	listen(t, dir, port)
+	close(goOn)
+	if ans, err := run.Wait(ctx); err != nil || ans.Text != "n1" {
+		t.Errorf("answer %+v, %v", ans, err)
+	}
+	if n1.self().Epoch != e1 || n2.self().Epoch != e2 {
+		t.Errorf("epochs %d and %d, were %d and %d", n1.self().Epoch, n2.self().Epoch, e1, e2)
+	}
+}
+
+// The end of a lease is told to whoever asked, before or after, and of one that
+// this node has not heard of yet, not too early.
+func TestTheEndOfALeaseIsTold(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	n1 := onServer(t, url, "n1")
+	select {
+	case <-n1.cluster.Lost("n2", n1.self().Epoch+1000):
+		t.Error("a lease of the future is over")
+	default:
+	}
+	hear(t, n1.cluster.Lost("nobody", 1), "a lease that never was is over")
+	_, changed := n1.cluster.Live()
+	n2 := onServer(t, url, "n2")
+	hear(t, changed, "a node has come")
+	epoch := n2.self().Epoch
+	over := n1.cluster.Lost("n2", epoch)
+	for {
+		live, changed := n1.cluster.Live()
+		if len(live) == 2 && live[1].Epoch == epoch {
+			break
+		}
+		hear(t, changed, "n2's lease is heard of")
+	}
+	select {
+	case <-over:
+		t.Error("it is over, and the node lives")
+	default:
+	}
+	ok(t, n2.Stop(testCtx(t)))
+	hear(t, over, "it is over")
+	hear(t, n1.cluster.Lost("n2", epoch), "it is over for who asks later")
+}
+
+// Many nodes come and go; those that stay see the same in the end.
+func TestNodesComeAndGo(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	n := onServer(t, url, "stays")
+	for i := range 3 {
+		other := onServer(t, url, fmt.Sprint("n", i))
+		if i == 1 {
+			other.nc.Close()
+		} else {
+			ok(t, other.Stop(testCtx(t)))
+		}
+	}
+	for {
+		live, changed := n.cluster.Live()
+		if len(live) == 1 {
+			break
+		}
+		hear(t, changed, "the others are gone")
+	}
+}
