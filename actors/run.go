@@ -258,9 +258,12 @@ func (r *runActor) work(ctx context.Context) *over {
 		e := failureOf(err, r.task.ID)
 		last, ans, err = &messages.Failed{Error: e}, messages.Answer{}, e
 	}
-	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
+	keep, cancel := lingering(ctx, keepReply)
 	defer cancel()
 	if lost := r.scope.append(keep, messages.PlanWriter, "", last); lost != nil {
+		if ctx.Err() != nil && messages.ClassOf(lost) != messages.Fenced {
+			lost = ended(ctx, r.task.ID)
+		}
 		return &over{err: plainOf(lost, r.task.ID)}
 	}
 	return &over{ended: true, answer: ans, err: err}

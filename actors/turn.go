@@ -202,7 +202,7 @@ func (t *turn) model(ctx context.Context, n int, talk *[]messages.Message) (*mes
 
 // keep journals what was paid for, or has happened, of a turn that is over too.
 func (t *turn) keep(ctx context.Context, rec messages.Body) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepReply)
+	ctx, cancel := lingering(ctx, keepReply)
 	defer cancel()
 	return t.scope.append(ctx, t.path, t.ask.Step, rec)
 }
