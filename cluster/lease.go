@@ -53,7 +53,6 @@ type lease struct {
 	js     jetstream.JetStream
 	kv     jetstream.KeyValue
 	stream jetstream.Stream // under kv
-	pub    publisher
 	name   string
 	times  leaseTimes
 	// info is the node's word on itself, without its epoch.
