@@ -33,7 +33,7 @@ func openBucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyV
 				})
 			})
 			if errors.Is(err, jetstream.ErrBucketExists) {
-				err = find(ctx) // another node was faster
+				err = settling(find(ctx)) // another node was faster
 			}
 		}
 		return err
@@ -43,3 +43,23 @@ func openBucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyV
 	}
 	return kv, nil
 }
+
+// bucketStream returns the stream under a bucket that has been opened.
+func bucketStream(ctx context.Context, js jetstream.JetStream, bucket string) (s jetstream.Stream, err error) {
+	err = retrying(nil).retry(ctx, "bucket "+bucket, func(ctx context.Context) (err error) {
+		s, err = js.Stream(ctx, "KV_"+bucket)
+		return settling(err)
+	})
+	return s, err
+}
+
+// settling is err, for what is there and was not found. On a cluster one server
+// may not know yet what another has just made: that passes.
+func settling(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		return errSettling
+	}
+	return err
+}
+
+var errSettling = errors.New("it is being made, and not every server knows it yet")

@@ -86,7 +86,7 @@ func openGate(ctx context.Context, nc *nats.Conn, replicas int, node string, h h
 		Bucket: breakerBucket, Description: "Covey: breakers that are open", Replicas: replicas, LimitMarkerTTL: time.Minute,
 	})
 	if err == nil {
-		g.stream, err = js.Stream(ctx, "KV_"+breakerBucket)
+		g.stream, err = bucketStream(ctx, js, breakerBucket)
 	}
 	if err != nil {
 		return nil, messages.AsError(err, messages.Unavailable, "bucket "+breakerBucket)

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -35,9 +34,6 @@ type membershipOptions struct {
 	Warn   func(error)
 }
 
-// errNotYet passes.
-var errNotYet = errors.New("the stream is not there yet")
-
 // join takes a lease and learns who else has one.
 func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membership, err error) {
 	js, err := jetStream(nc)
@@ -48,14 +44,7 @@ func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membershi
 	if err != nil {
 		return nil, err
 	}
-	var stream jetstream.Stream
-	err = retrying(nil).retry(ctx, "bucket "+leaseBucket, func(ctx context.Context) error {
-		stream, err = js.Stream(ctx, "KV_"+leaseBucket)
-		if errors.Is(err, jetstream.ErrStreamNotFound) { // of three servers, the one that answers may not have heard of it yet
-			return errNotYet
-		}
-		return err
-	})
+	stream, err := bucketStream(ctx, js, leaseBucket)
 	if err != nil {
 		return nil, err
 	}

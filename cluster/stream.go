@@ -80,7 +80,7 @@ func openStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 				})
 			})
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-				err = find(ctx) // another node was faster
+				err = settling(find(ctx)) // another node was faster
 			}
 		}
 		if errors.Is(err, nats.ErrNoResponders) && time.Since(start) > noneIn {
