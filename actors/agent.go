@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -19,6 +20,9 @@ type agentActor struct {
 	tools string             // path of the supervisor of its tools
 	turns turns
 	turn  *turn // that of turns.now
+	// idle is told once no turn is under way; none begins from then on. Zero:
+	// nobody is.
+	idle supervisor.Ref
 }
 
 // turned is what a turn came to.
@@ -26,6 +30,12 @@ type turned struct {
 	turn *turn
 	err  error
 }
+
+type (
+	// untilIdle has an agent begin no turn, and say when the one under way is over.
+	untilIdle struct{ tell supervisor.Ref }
+	idle      struct{}
+)
 
 // turnLost: the turn may have crashed, and its actor was told to go on.
 type turnLost struct{}
@@ -49,7 +59,7 @@ func (a *agentActor) Report() messages.Status {
 	if s.Detail == nil {
 		s.Detail = map[string]string{}
 	}
-	s.Detail["model"] = a.agent.Model
+	s.Detail["model"] = cmp.Or(a.agent.Model, a.agent.External)
 	return s
 }
 
@@ -63,7 +73,13 @@ func (a *agentActor) Receive(c *supervisor.Context, msg any) error {
 			if a.turn != nil {
 				a.turn.resolve(*b)
 			}
+		case *messages.Reply: // a program's
+			if a.turn != nil {
+				a.turn.replied(*b)
+			}
 		}
+	case untilIdle:
+		a.idle = m.tell
 	case turnLost:
 		if a.turns.lost(); a.turns.now == nil {
 			a.turn = nil
@@ -89,6 +105,12 @@ func (a *agentActor) Receive(c *supervisor.Context, msg any) error {
 		if current {
 			a.scope.working.Delete(a.path)
 		}
+	}
+	if !a.idle.IsZero() {
+		if a.turns.now == nil {
+			a.idle.Tell(idle{})
+		}
+		return nil
 	}
 	if now := a.turns.start(); now != nil {
 		a.begin(c, now)

@@ -21,13 +21,19 @@ type asks struct {
 
 type openAsk struct {
 	ask     messages.Ask
-	reply   chan messages.Reply // 1
-	settled bool                // something was put into reply
+	reply   chan reply // 1
+	settled bool       // something was put into reply
 	crashes []*messages.Error
 }
 
+// reply is what an ask came to.
+type reply struct {
+	messages.Reply
+	ours bool // made by the host, in place of a member that cannot answer
+}
+
 // answer hands a reply over; a second one falls away. asks.mu is held.
-func (o *openAsk) answer(r messages.Reply) {
+func (o *openAsk) answer(r reply) {
 	if !o.settled {
 		o.settled = true
 		o.reply <- r
@@ -35,28 +41,29 @@ func (o *openAsk) answer(r messages.Reply) {
 }
 
 func (o *openAsk) fail(err *messages.Error) {
-	o.answer(messages.Reply{Step: o.ask.Step, From: o.ask.To, Error: err})
+	o.answer(reply{messages.Reply{Step: o.ask.Step, From: o.ask.To, Error: err}, true})
 }
 
 // put sends an ask and waits for its reply, until ctx ends.
-func (q *asks) put(ctx context.Context, s *scope, a messages.Ask) (messages.Reply, error) {
-	o := &openAsk{ask: a, reply: make(chan messages.Reply, 1)}
+func (q *asks) put(ctx context.Context, run string, a messages.Ask, send func() error) (reply, error) {
+	o := &openAsk{ask: a, reply: make(chan reply, 1)}
 	q.mu.Lock()
 	if down := q.down[a.To]; down != nil {
+		o.fail(down)
 		q.mu.Unlock()
-		return messages.Reply{Step: a.Step, From: a.To, Error: down}, nil
+		return <-o.reply, nil
 	}
 	q.open = append(q.open, o)
 	q.mu.Unlock()
 	defer q.remove(o)
-	if err := s.send(ctx, a.To, &a); err != nil {
-		return messages.Reply{}, err
+	if err := send(); err != nil {
+		return reply{}, err
 	}
 	select {
 	case r := <-o.reply:
 		return r, nil
 	case <-ctx.Done():
-		return messages.Reply{}, ended(ctx, s.run)
+		return reply{}, ended(ctx, run)
 	}
 }
 
@@ -80,7 +87,7 @@ func (q *asks) each(member, step string, f func(o *openAsk)) {
 // settle hands a reply to whoever waits for it.
 func (q *asks) settle(r messages.Reply) {
 	if r.Step != "" {
-		q.each(r.From, r.Step, func(o *openAsk) { o.answer(r) })
+		q.each(r.From, r.Step, func(o *openAsk) { o.answer(reply{Reply: r}) })
 	}
 }
 
@@ -106,6 +113,11 @@ func (q *asks) again(member string) (asks []messages.Ask) {
 	q.mu.Lock()
 	delete(q.down, member)
 	q.mu.Unlock()
+	return q.unanswered(member)
+}
+
+// unanswered are the asks of a member that nobody has answered.
+func (q *asks) unanswered(member string) (asks []messages.Ask) {
 	q.each(member, "", func(o *openAsk) {
 		if !o.settled {
 			asks = append(asks, o.ask)

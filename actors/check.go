@@ -1,7 +1,9 @@
 package actors
 
 import (
+	"reflect"
 	"slices"
+	"strconv"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/messages"
@@ -22,7 +24,7 @@ func (a Agent) Check() error {
 	switch {
 	case slices.Contains(reserved, a.Name):
 		return bad("name", a.Name, "another name: this one is taken")
-	case a.Model == "":
+	case a.Model == "" && a.External == "":
 		return bad("model", `""`, `"<provider>/<model>", as "ollama/llama3.2" or "scripted"`)
 	case a.MaxSteps < 0:
 		return bad("max_steps", a.MaxSteps, "0 (for 8) or more")
@@ -34,6 +36,9 @@ func (a Agent) Check() error {
 	default:
 		return bad("restart", a.Restart, "permanent, transient or temporary")
 	}
+	if a.External != "" {
+		return a.checkExternal()
+	}
 	seen := map[string]bool{}
 	for _, t := range a.Tools {
 		if err := t.Check(); err != nil {
@@ -44,12 +49,48 @@ func (a Agent) Check() error {
 		}
 		seen[t.Name] = true
 	}
+	for _, name := range a.Uses {
+		if err := messages.CheckName("agent "+strconv.Quote(a.Name)+": uses", name); err != nil {
+			return err
+		}
+		if seen[name] {
+			return bad("uses", name, "each tool once, in tools or in uses")
+		}
+		seen[name] = true
+	}
+	if a.Pool != "" {
+		if err := messages.CheckName("agent "+strconv.Quote(a.Name)+": pool", a.Pool); err != nil {
+			return err
+		}
+	}
 	if name, _ := provider.Split(a.Model); name == "" {
 		return bad("model", a.Model, `"<provider>/<model>"`)
 	}
 	if s := a.Settings(); s != nil {
 		if err := s.Check(provider.ForCall); err != nil {
 			return messages.Errorf(messages.Invalid, "", "agent %q: %w", a.Name, err)
+		}
+	}
+	return nil
+}
+
+// checkExternal is the rest of Check for a member that a program serves: what
+// tunes a model has no meaning there.
+func (a Agent) checkExternal() error {
+	if err := messages.CheckName("agent "+strconv.Quote(a.Name)+": external", a.External); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		field string
+		given bool
+	}{
+		{"role", a.Role != ""}, {"instructions", a.Instructions != ""}, {"model", a.Model != ""}, {"fallback", len(a.Fallback) > 0},
+		{"kind", a.Kind != ""}, {"priority", a.Priority != 0}, {"calls", a.Calls != nil}, {"tools", len(a.Tools) > 0},
+		{"uses", len(a.Uses) > 0}, {"pool", a.Pool != ""}, {"options", !reflect.ValueOf(a.Options).IsZero()},
+		{"max_steps", a.MaxSteps != 0}, {"max_park", a.MaxPark != 0},
+	} {
+		if f.given {
+			return messages.Errorf(messages.Invalid, "", "agent %q: %s is not allowed together with external: the program %q answers, not a model", a.Name, f.field, a.External)
 		}
 	}
 	return nil

@@ -231,7 +231,7 @@ func (t *turn) afterCrash(ctx context.Context, tl tool.Tool, in *messages.Intent
 			res.Error = messages.Errorf(messages.Tool, in.Tool.Name, "%s", w.Error)
 		}
 		return t.record(ctx, in.Tool, res)
-	case <-t.scope.rt.drained:
+	case <-t.scope.drained:
 		return nil, t.scope.proceed()
 	case <-ctx.Done():
 		return nil, ended(ctx, t.path)

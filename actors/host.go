@@ -21,6 +21,9 @@ type host struct {
 	plan    Plan
 	asks    asks
 	stops   []func()
+	// proxies are those of the members that live on other nodes, by path. Fixed
+	// after open.
+	proxies map[string]supervisor.Ref
 }
 
 // address is where replies to the host's asks go, and its journal writer.
@@ -46,8 +49,8 @@ func (h *host) open(c *supervisor.Context) error {
 		Policy: supervisor.Policy{Spent: supervisor.DoQuarantine},
 	}
 	for _, m := range h.members {
-		if a, ok := value(m).(Agent); ok {
-			for _, t := range a.Tools {
+		if a, ok := value(m).(Agent); ok && !h.scope.rt.away(a) {
+			for _, t := range h.scope.rt.toolsOf(a) {
 				tools.Children = append(tools.Children, toolSpec(a.Name, t))
 			}
 		}
@@ -57,8 +60,18 @@ func (h *host) open(c *supervisor.Context) error {
 			return err
 		}
 	}
+	h.proxies = map[string]supervisor.Ref{}
 	for _, m := range h.members {
-		spec, err := memberSpec(h.scope, join(h.path, m.MemberName()), m, c.Path()+"/"+toolsName)
+		path := join(h.path, m.MemberName())
+		if a, ok := value(m).(Agent); ok && h.scope.rt.away(a) {
+			ref, err := c.Spawn(h.proxySpec(path, a))
+			if err != nil {
+				return err
+			}
+			h.proxies[path] = ref
+			continue // its home serves its address
+		}
+		spec, err := memberSpec(h.scope, path, m, c.Path()+"/"+toolsName)
 		if err != nil {
 			return err
 		}
@@ -66,11 +79,48 @@ func (h *host) open(c *supervisor.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := h.serve(join(h.path, spec.Name), ref); err != nil {
+		if err := h.serve(path, ref); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// put asks a member, by its proxy if it lives on another node.
+func (h *host) put(ctx context.Context, a messages.Ask) (reply, error) {
+	send := func() error { return h.scope.send(ctx, a.To, &a) }
+	if proxy, ok := h.proxies[a.To]; ok {
+		send = func() error {
+			proxy.Tell(messages.Envelope{Run: h.scope.run, Body: &a})
+			return nil
+		}
+	}
+	return h.asks.put(ctx, h.scope.run, a, send)
+}
+
+// writerFor is the writer under which the host records an answer in place of a
+// member: the writer of one that lives on another node is its home's.
+func (h *host) writerFor(member string) string {
+	if _, away := h.proxies[member]; away {
+		return h.address()
+	}
+	return member
+}
+
+// answered is the recorded answer to an ask, nil for none. What the plan has
+// recorded in the member's place counts, for the plan went on from that.
+func (h *host) answered(a messages.Ask) *messages.Answered {
+	if rec := find[messages.Answered](h.scope.log, h.address(), a.Step, nil); rec != nil {
+		return rec
+	}
+	return find[messages.Answered](h.scope.log, a.To, a.Step, nil)
+}
+
+// gone hands what a member's home says to the member's proxy.
+func (h *host) gone(g *messages.Gone) {
+	if proxy, ok := h.proxies[g.Member]; ok {
+		proxy.Tell(g)
+	}
 }
 
 // memberSpec describes the actor of a member; tools is the path of the
@@ -83,7 +133,9 @@ func memberSpec(s *scope, path string, m Member, tools string) (supervisor.Spec,
 		}}, nil
 	case Agent:
 		return supervisor.Spec{Name: m.Name, Kind: "agent", Restart: m.Restart, New: func() (supervisor.Actor, error) {
-			return &agentActor{scope: s, path: path, agent: &m, calls: m.Settings(), tools: tools}, nil
+			equipped := m
+			equipped.Tools = s.rt.toolsOf(m)
+			return &agentActor{scope: s, path: path, agent: &equipped, calls: m.Settings(), tools: tools}, nil
 		}}, nil
 	}
 	return supervisor.Spec{}, noMember(m)
@@ -92,11 +144,7 @@ func memberSpec(s *scope, path string, m Member, tools string) (supervisor.Spec,
 // serve has messages to an address delivered to an actor, whichever incarnation
 // of it lives.
 func (h *host) serve(address string, to supervisor.Ref) error {
-	stop, err := h.scope.rt.bus.Serve(h.scope.run, address, func(e messages.Envelope) {
-		if h.scope.ours(e) {
-			to.Tell(e)
-		}
-	})
+	stop, err := h.scope.serve(address, to)
 	if err == nil {
 		h.stops = append(h.stops, stop)
 	}

@@ -39,4 +39,6 @@ type Bus interface {
 	// timeout at ctx's end. A message may arrive twice: asks and replies carry
 	// their step, and a step is answered once.
 	Send(ctx context.Context, run, member string, e messages.Envelope) error
+	// Offer is Send to a program outside of Covey, by its name.
+	Offer(ctx context.Context, program string, e messages.Envelope) error
 }

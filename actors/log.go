@@ -25,8 +25,9 @@ type runLog struct {
 	last   messages.Body // Done or Failed, nil while the run goes on
 	failed []place       // failed answers that no plan has built on
 	usage  messages.Usage
-	done   int // model replies and tool results
-	read   int // of which were read
+	done   int    // model replies and tool results
+	read   int    // of which were read
+	seq    uint64 // the last record that was read
 	unseen map[place]bool
 }
 
@@ -90,6 +91,7 @@ func readLog(ctx context.Context, j Journal, task messages.Task) (*runLog, error
 	}
 	for _, e := range records {
 		l.add(e.Writer, e.Step, e.Body)
+		l.seq = max(l.seq, e.Seq)
 		if isPlanStep(e.Body) {
 			l.unseen[place{e.Writer, e.Step}] = true
 		}
@@ -101,6 +103,25 @@ func readLog(ctx context.Context, j Journal, task messages.Task) (*runLog, error
 		}
 	}
 	return l, nil
+}
+
+// catchUp reads what others have appended since: the homes of members that live
+// on other nodes.
+func (l *runLog) catchUp(ctx context.Context, j Journal) error {
+	records, err := j.Read(ctx, l.run)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := l.seq
+	for _, e := range records {
+		if _, own := l.writers[e.Writer]; !own && e.Seq > seen {
+			l.add(e.Writer, e.Step, e.Body)
+		}
+		l.seq = max(l.seq, e.Seq)
+	}
+	return nil
 }
 
 // isPlanStep reports whether a plan wrote the record, and so will pass it again

@@ -46,6 +46,17 @@ type Agent struct {
 	Calls *provider.Settings
 	// Tools are what it may call.
 	Tools []tool.Tool
+	// Uses names further tools: those that the node on which it lives lends. It
+	// lives on the node that works on its run if that has them all, else on one
+	// that has.
+	Uses []string
+	// Pool names the pool of nodes on which it lives: on the node that works on
+	// its run if that is of the pool, else on the least loaded one. "": any node.
+	Pool string
+	// External names a program that answers in place of a model: any NATS client
+	// that takes asks at covey.members.<External>. Of the other fields it may have
+	// a Name, a Timeout, a Validate and a Restart. "": none.
+	External string
 	// Options tune its model calls.
 	Options provider.Options
 	// MaxSteps is how many model calls one turn may take, tool calls between

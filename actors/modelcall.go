@@ -144,7 +144,8 @@ func canned(texts map[string]string) provider.Canned {
 }
 
 // CheckModels refuses a member whose models, or the rungs below them, nobody
-// knows, or whose settings are out of range. It makes no call.
+// knows, or whose settings are out of range. It makes no call. An agent that
+// must live on another node is checked there.
 func (rt *Runtime) CheckModels(m Member) error {
 	switch m := m.(type) {
 	case Team:
@@ -154,6 +155,9 @@ func (rt *Runtime) CheckModels(m Member) error {
 			}
 		}
 	case Agent:
+		if m.External != "" || rt.away(m) { // its home checks
+			return nil
+		}
 		name, _ := provider.Split(m.Model)
 		e, err := rt.cfg.Settings.Resolve(name, m.Kind, m.Settings())
 		if err == nil {
@@ -194,8 +198,12 @@ func (rt *Runtime) checkRungs(refs []string) error {
 }
 
 // PingAgent says whether an agent's model, or one of the rungs below it, would
-// work. A rung that is no model always does.
+// work. A rung that is no model always does; an agent that must live on another
+// node, or that a program serves, is taken at its word.
 func (rt *Runtime) PingAgent(ctx context.Context, a Agent) error {
+	if a.External != "" || rt.away(a) {
+		return nil
+	}
 	w, err := rt.way(callKey{ref: a.Model, kind: a.Kind, own: a.Settings()})
 	if err != nil {
 		return err

@@ -78,8 +78,10 @@ func (rt *Runtime) pingRouter(ctx context.Context, ref string) error {
 	return errors.Join(errs...)
 }
 
-// Close saves what the routers have learned.
+// Close waits for the last words to other nodes, and saves what the routers have
+// learned.
 func (rt *Runtime) Close(ctx context.Context) error {
+	rt.leaving.Wait() // each is bounded
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(rt.routers)) {
 		errs = append(errs, rt.routers[name].Close(ctx))

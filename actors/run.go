@@ -81,6 +81,7 @@ type runActor struct {
 	task   messages.Task
 	claim  messages.Claim
 	cancel context.CancelCauseFunc
+	away   bool // some members live on other nodes
 	told   bool // whoever waits has been told
 }
 
@@ -110,7 +111,7 @@ func (rt *Runtime) runSpec(run *Run, task messages.Task, m Member, claim message
 	spec.Policy = atTop(spec.Policy)
 	spec.New = func() (supervisor.Actor, error) {
 		r := &runActor{run: run, task: task, claim: claim}
-		r.host = host{scope: &scope{rt: rt, run: task.ID, task: task, owner: messages.Owner(claim.Node, claim.Epoch)}}
+		r.host = host{scope: &scope{rt: rt, run: task.ID, task: task, owner: messages.Owner(claim.Node, claim.Epoch), drained: rt.drained}}
 		switch m := m.(type) {
 		case Team:
 			r.members, r.plan = m.Members, m.Plan
@@ -149,12 +150,13 @@ func (r *runActor) Start(c *supervisor.Context) error {
 		r.task.Submitted = c.Now().UTC().Round(0)
 	}
 	task := r.task
+	writers := []string{messages.PlanWriter}
+	for _, m := range r.members {
+		m = value(m)
+		ws, away := r.scope.rt.writersOf(m, m.MemberName())
+		writers, r.away = append(writers, ws...), r.away || away
+	}
 	c.Go("taking the run over", func(ctx context.Context) any {
-		writers := []string{messages.PlanWriter}
-		for _, m := range r.members {
-			m = value(m)
-			writers = append(writers, writersOf(m, m.MemberName())...)
-		}
 		log, err := openLog(ctx, r.scope.rt.journal, task, writers, r.claim)
 		return &opened{log, err}
 	})
@@ -191,6 +193,8 @@ func (r *runActor) Receive(c *supervisor.Context, msg any) error {
 		switch b := m.Body.(type) {
 		case *messages.Reply:
 			r.asks.settle(*b)
+		case *messages.Gone:
+			r.gone(b)
 		case *messages.Cancel:
 			if r.cancel != nil {
 				r.cancel(messages.Errorf(messages.Canceled, r.task.ID, "canceled: %s", orNone(b.Reason)))
@@ -251,6 +255,13 @@ func (r *runActor) work(ctx context.Context) *over {
 	if cut {
 		return &over{err: plainOf(err, r.task.ID)} // as it was, for whoever takes it up
 	}
+	keep, cancel := lingering(ctx, keepReply)
+	defer cancel()
+	if r.away {
+		if lost := r.scope.log.catchUp(keep, r.scope.rt.journal); lost != nil {
+			return &over{err: plainOf(lost, r.task.ID)}
+		}
+	}
 	steps, read, usage := r.scope.log.counts()
 	ans.Run, ans.Usage, ans.Steps, ans.Journal, ans.Restarts = r.task.ID, usage, steps, read, int(r.scope.restarts.Load())
 	var last messages.Body = &messages.Done{Answer: ans}
@@ -258,8 +269,6 @@ func (r *runActor) work(ctx context.Context) *over {
 		e := failureOf(err, r.task.ID)
 		last, ans, err = &messages.Failed{Error: e}, messages.Answer{}, e
 	}
-	keep, cancel := lingering(ctx, keepReply)
-	defer cancel()
 	if lost := r.scope.append(keep, messages.PlanWriter, "", last); lost != nil {
 		if ctx.Err() != nil && messages.ClassOf(lost) != messages.Fenced {
 			lost = ended(ctx, r.task.ID)

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/actors/provider/route"
+	"github.com/covey-run/covey/actors/tool"
 	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/supervisor"
 )
@@ -42,6 +44,12 @@ type RuntimeConfig struct {
 	Node string
 	// Nodes are the nodes of the cluster. nil: this node is alone.
 	Nodes Nodes
+	// Pools are the pools of this node, Tools what it lends to members that use
+	// them, by name.
+	Pools []string
+	Tools map[string]tool.Tool
+	// MaxGuests is how many members of other nodes' runs may live here.
+	MaxGuests int
 }
 
 // Runtime runs runs in a supervision tree.
@@ -55,6 +63,11 @@ type Runtime struct {
 	runs      supervisor.Ref
 	drain     sync.Once
 	drained   chan struct{} // closed once no new step may begin
+
+	guests       guests
+	placed       placements
+	incarnations atomic.Int64   // placements that were asked for
+	leaving      sync.WaitGroup // last words to homes
 
 	gates   gates
 	ways    *lru.Cache[callKey, *way]
@@ -90,6 +103,12 @@ func NewRuntime(ctx context.Context, sys *supervisor.System, j Journal, b Bus, c
 		Name: "runs", Kind: "supervisor", Policy: quarantine,
 		New: func() (supervisor.Actor, error) { return &runsActor{rt}, nil },
 	})
+	if err == nil && cfg.Nodes != nil {
+		rt.guests.ref, err = sys.Spawn(ctx, supervisor.Ref{}, supervisor.Spec{
+			Name: "guests", Kind: "supervisor", Policy: quarantine,
+			New: func() (supervisor.Actor, error) { return &guestsActor{rt}, nil },
+		})
+	}
 	return rt, err
 }
 
@@ -182,6 +201,9 @@ func (rt *Runtime) Fence(err *messages.Error) {
 	for _, r := range rt.running() {
 		r.ref.Tell(&abort{err})
 	}
+	for _, g := range rt.guests.present() {
+		g.ref.Tell(leave{})
+	}
 }
 
 // running are the runs that have not come to an end.
@@ -207,12 +229,17 @@ func (rt *Runtime) Runs() (ids []string) {
 // Drain begins no new step, and waits for the steps under way; what only waits
 // (for a provider, a timer, a person) ends at once. When ctx ends first they are
 // cut off, and the error, of class timeout, names their runs and what each was
-// doing. Either way every run is left resumable.
+// doing. Either way every run is left resumable, and the members of other nodes'
+// runs that live here are told to move.
 func (rt *Runtime) Drain(ctx context.Context) error {
 	rt.drain.Do(func() { close(rt.drained) })
 	rt.starting.Lock() // whoever was let in is in live after this
 	runs := rt.running()
 	rt.starting.Unlock()
+	guests := rt.guests.present()
+	for _, g := range guests {
+		g.close()
+	}
 	var late []string
 	for _, r := range runs {
 		select {
@@ -223,8 +250,21 @@ func (rt *Runtime) Drain(ctx context.Context) error {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			late = append(late, r.ID+rt.doing(r))
+			late = append(late, r.ID+rt.doing(r.ref))
 			r.ref.Tell(&abort{messages.Errorf(messages.Stopping, r.ID, "the node has stopped: the run can be resumed")})
+		}
+	}
+	for _, g := range guests {
+		select {
+		case <-g.done:
+			continue
+		default:
+		}
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			late = append(late, g.name+rt.doing(g.ref))
+			g.ref.Tell(&abort{messages.Errorf(messages.Stopping, g.name, "the node has stopped: the member can go on elsewhere")})
 		}
 	}
 	if len(late) > 0 {
@@ -233,8 +273,8 @@ func (rt *Runtime) Drain(ctx context.Context) error {
 	return nil
 }
 
-// doing says what the members of a run are at.
-func (rt *Runtime) doing(r *Run) string {
+// doing says what the agents below an actor are at.
+func (rt *Runtime) doing(r supervisor.Ref) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	var at []string
@@ -247,7 +287,7 @@ func (rt *Runtime) doing(r *Run) string {
 			look(c, join(path, c.Name))
 		}
 	}
-	look(rt.sys.TreeOf(ctx, r.ref, supervisor.TreeOptions{Wait: 100 * time.Millisecond}), "")
+	look(rt.sys.TreeOf(ctx, r, supervisor.TreeOptions{Wait: 100 * time.Millisecond}), "")
 	if len(at) == 0 {
 		return ""
 	}
@@ -258,27 +298,14 @@ func (rt *Runtime) doing(r *Run) string {
 func (rt *Runtime) proceed() error {
 	select {
 	case <-rt.drained:
-		return interruption{messages.Errorf(messages.Stopping, rt.cfg.Node, "the node is stopping: the run can be resumed")}
+		return rt.stopping()
 	default:
 		return nil
 	}
 }
 
-// pause waits for d by the system's clock. A drain interrupts it.
-func (rt *Runtime) pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := rt.sys.Clock().NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.Chan():
-		return nil
-	case <-rt.drained:
-		return rt.proceed()
-	case <-ctx.Done():
-		return ended(ctx, "")
-	}
+func (rt *Runtime) stopping() error {
+	return interruption{messages.Errorf(messages.Stopping, rt.cfg.Node, "the node is stopping: the run can be resumed")}
 }
 
 func stepsText(n int) string {

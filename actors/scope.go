@@ -23,6 +23,10 @@ type scope struct {
 	restarts atomic.Int64
 	working  sync.Map // member's path → the step that it works on
 	flights  flights
+	drained  <-chan struct{} // closed once no new step may begin here
+	// moves says that a turn which was cut off goes on elsewhere, so that whoever
+	// asked is told nothing. nil: none does.
+	moves func() bool
 }
 
 // append writes a record; a lost claim ends the run at once.
@@ -40,7 +44,29 @@ func (s *scope) proceed() error {
 	if s.flights.over.Load() {
 		return interruption{messages.Errorf(messages.Stopping, s.run, "the run is over")}
 	}
-	return s.rt.proceed()
+	select {
+	case <-s.drained:
+		return s.rt.stopping()
+	default:
+		return nil
+	}
+}
+
+// pause waits for d by the system's clock. A drain interrupts it.
+func (s *scope) pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := s.rt.sys.Clock().NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.Chan():
+		return nil
+	case <-s.drained:
+		return s.rt.stopping()
+	case <-ctx.Done():
+		return ended(ctx, "")
+	}
 }
 
 // emit fills in the run and the time.
@@ -55,6 +81,15 @@ func (s *scope) emit(ev messages.Event) {
 // taken for dead may serve the run's addresses still, and speak: it and its heir
 // do not hear each other. A client's word comes from no owner.
 func (s *scope) ours(e messages.Envelope) bool { return e.Writer == "" || e.Writer == s.owner }
+
+// serve has the run's messages to an address delivered to an actor.
+func (s *scope) serve(address string, to supervisor.Ref) (stop func(), err error) {
+	return s.rt.bus.Serve(s.run, address, func(e messages.Envelope) {
+		if s.ours(e) {
+			to.Tell(e)
+		}
+	})
+}
 
 // send delivers a message of the run, again and again until somebody takes it:
 // a member that is not served now is about to be. It says who owns the run.
@@ -71,7 +106,7 @@ func (s *scope) send(ctx context.Context, member string, body messages.Body) err
 		case c != messages.Unavailable && c != messages.Timeout:
 			return err
 		}
-		if err := s.rt.pause(ctx, backoff.Wait(n, nil)); err != nil {
+		if err := s.pause(ctx, backoff.Wait(n, nil)); err != nil {
 			return err
 		}
 	}
@@ -81,6 +116,9 @@ func (s *scope) send(ctx context.Context, member string, body messages.Body) err
 // was interrupted: then it is sent, so that whoever asked can end too, and not
 // recorded.
 func (s *scope) answer(ctx context.Context, a messages.Ask, r messages.Reply, cut bool) error {
+	if cut && s.moves != nil && s.moves() {
+		return nil
+	}
 	if !cut && find[messages.Answered](s.log, r.From, a.Step, nil) == nil {
 		if err := s.append(ctx, r.From, a.Step, &messages.Answered{Reply: r}); err != nil {
 			return err
@@ -119,18 +157,23 @@ func failureOf(err error, source string) *messages.Error {
 }
 
 // writersOf lists the journal's writers of a member that sits at path: its own
-// and, for a team, its plan's and its members'.
-func writersOf(m Member, path string) []string {
-	t, ok := m.(Team)
-	if !ok {
-		return []string{path}
+// and, for a team, its plan's and its members'. The writer of one that lives on
+// another node is its home's; away says that there is such a one.
+func (rt *Runtime) writersOf(m Member, path string) (writers []string, away bool) {
+	switch m := m.(type) {
+	case Agent:
+		if rt.away(m) {
+			return nil, true
+		}
+	case Team:
+		writers = append(writers, join(path, messages.PlanWriter))
+		for _, sub := range m.Members {
+			sub = value(sub)
+			ws, some := rt.writersOf(sub, join(path, sub.MemberName()))
+			writers, away = append(writers, ws...), away || some
+		}
 	}
-	ws := []string{path, join(path, messages.PlanWriter)}
-	for _, m := range t.Members {
-		m = value(m)
-		ws = append(ws, writersOf(m, join(path, m.MemberName()))...)
-	}
-	return ws
+	return append(writers, path), away
 }
 
 // join makes a path within a run.

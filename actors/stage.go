@@ -84,7 +84,7 @@ func (s *Stage) ask(ctx context.Context, a messages.Ask) (messages.Answer, error
 	if _, err := step(ctx, s, a.Step, &messages.Asked{Ask: a}); err != nil {
 		return messages.Answer{}, err
 	}
-	if rec := find[messages.Answered](h.scope.log, a.To, a.Step, nil); rec != nil {
+	if rec := h.answered(a); rec != nil {
 		h.scope.emit(messages.Event{Kind: messages.StepFromRecord, Step: a.Step, Name: a.To, Text: "answer"})
 		return s.settle(rec.Reply)
 	}
@@ -92,23 +92,26 @@ func (s *Stage) ask(ctx context.Context, a messages.Ask) (messages.Answer, error
 		return messages.Answer{}, s.walk.note(err)
 	}
 	h.scope.emit(messages.Event{Kind: messages.AskSent, Step: a.Step, Name: a.To, Text: head(a.Prompt)})
-	reply, err := h.asks.put(ctx, h.scope, a)
+	reply, err := h.put(ctx, a)
 	if ctx.Err() != nil && err != nil {
 		return messages.Answer{}, s.walk.ended(ctx, h.scope.run)
 	}
 	if err != nil {
 		return messages.Answer{}, s.walk.note(err)
 	}
-	ans, err := s.settle(reply)
+	ans, err := s.settle(reply.Reply)
 	ev := messages.Event{Kind: messages.AskAnswered, Step: a.Step, Name: a.To, Text: head(ans.Text)}
 	if err != nil {
 		ev.Error = messages.AsError(err, messages.Crashed, a.To)
 		ev.Class = ev.Error.Class
 	}
-	if err != nil && !interrupted(err) && find[messages.Answered](h.scope.log, a.To, a.Step, nil) == nil {
+	if err != nil && !interrupted(err) && reply.ours {
 		// The member could not say so itself: it crashed too often, or is no more.
-		if err := s.append(a.To, a.Step, &messages.Answered{Reply: reply}); err != nil {
-			return messages.Answer{}, err
+		writer := h.writerFor(a.To)
+		if find[messages.Answered](h.scope.log, writer, a.Step, nil) == nil {
+			if err := s.append(writer, a.Step, &messages.Answered{Reply: reply.Reply}); err != nil {
+				return messages.Answer{}, err
+			}
 		}
 	}
 	h.scope.emit(ev)
@@ -228,7 +231,7 @@ func (s *Stage) Wait(ctx context.Context, d time.Duration) error {
 	if _, err := step(ctx, s, s.next(), rec); err != nil {
 		return err
 	}
-	err := rt.pause(ctx, rec.Until.Sub(rt.sys.Clock().Now()))
+	err := s.host.scope.pause(ctx, rec.Until.Sub(rt.sys.Clock().Now()))
 	if err != nil && ctx.Err() != nil {
 		return s.walk.ended(ctx, s.host.scope.run)
 	}

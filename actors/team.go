@@ -44,6 +44,8 @@ func (t *teamActor) Receive(c *supervisor.Context, msg any) error {
 			t.turns.add(*b)
 		case *messages.Reply:
 			t.asks.settle(*b)
+		case *messages.Gone:
+			t.gone(b)
 		}
 	case turnLost:
 		t.turns.lost()

@@ -36,13 +36,14 @@ type turn struct {
 	settled atomic.Bool                     // somebody answers, or has answered
 	late    func()                          // calls tooLong off
 	words   words
+	replies chan messages.Reply // 1; of a program
 	parks   int
 	parked  time.Duration
 	usage   messages.Usage
 }
 
 func newTurn(a *agentActor, now *turning) *turn {
-	return &turn{turning: now, scope: a.scope, path: a.path, agent: a.agent, calls: a.calls, tools: a.tools, late: func() {}}
+	return &turn{turning: now, scope: a.scope, path: a.path, agent: a.agent, calls: a.calls, tools: a.tools, late: func() {}, replies: make(chan messages.Reply, 1)}
 }
 
 // run works the ask out, records the reply and sends it.
@@ -84,6 +85,9 @@ func (t *turn) work(ctx context.Context) (messages.Answer, error) {
 		if err := provider.CheckFormat(t.ask.Format); err != nil {
 			return messages.Answer{}, err
 		}
+	}
+	if t.agent.External != "" {
+		return t.relay(ctx)
 	}
 	talk := t.opening()
 	repairs := 0
@@ -262,7 +266,7 @@ func (t *turn) park(ctx context.Context, err error) error {
 	until := clock.Now().Add(wait)
 	t.say(messages.Parked, fmt.Sprintf("step %s: waits for %s", t.ask.Step, t.agent.Model), until)
 	t.emit(messages.Event{Kind: messages.TurnParked, Name: t.agent.Model, Class: c, Error: e, Wait: wait, Until: until})
-	return t.scope.rt.pause(ctx, wait)
+	return t.scope.pause(ctx, wait)
 }
 
 // say is what the live tree shows.

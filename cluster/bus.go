@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -95,6 +94,19 @@ func (b *bus) Send(ctx context.Context, run, member string, e messages.Envelope)
 	if err != nil {
 		return err
 	}
+	return b.send(ctx, subject, e)
+}
+
+// Offer implements [actors.Bus].
+func (b *bus) Offer(ctx context.Context, program string, e messages.Envelope) error {
+	if err := messages.CheckName("program", program); err != nil {
+		return err
+	}
+	return b.send(ctx, messages.Subject(messages.SubjectMembers, program), e)
+}
+
+// send is a request until it is answered.
+func (b *bus) send(ctx context.Context, subject string, e messages.Envelope) error {
 	if e.Trace == "" {
 		e.Trace = traceparent(ctx)
 	}
@@ -115,7 +127,7 @@ func (b *bus) Send(ctx context.Context, run, member string, e messages.Envelope)
 		case err == nil:
 			return receipt(r.Data, subject)
 		case errors.Is(err, nats.ErrNoResponders):
-			return messages.Errorf(messages.Unavailable, subject, "nobody serves this member: %w", err)
+			return messages.Errorf(messages.Unavailable, subject, "nobody serves this address: %w", err)
 		case errors.Is(err, nats.ErrMaxPayload):
 			return messages.Errorf(messages.Invalid, subject, "message of %d bytes is too large, the server takes up to %d: %w", m.Size(), b.nc.MaxPayload(), err)
 		case ctx.Err() == nil && !passes(err):
@@ -171,11 +183,7 @@ func (b *bus) take(m *nats.Msg) {
 	default:
 		err = classed(err, m.Subject)
 	}
-	text, jerr := json.Marshal(err)
-	if jerr != nil {
-		text = fmt.Appendf(nil, "%v", err)
-	}
-	_ = m.Respond(text)
+	_ = m.Respond(receiptFor(err))
 }
 
 // close ends every subscription, and waits for a handler that is running.

@@ -46,17 +46,9 @@ func (n *Node) deliver(d *delivery) {
 // begin starts the run of a delivery, with the team that its task defines or
 // that was given to the node.
 func (n *Node) begin(d *delivery) (*actors.Run, error) {
-	n.mu.Lock()
-	m := n.members[d.Task.Team]
-	n.mu.Unlock()
-	if len(d.Task.Definition) > 0 && n.cfg.Load != nil {
-		var err error
-		if m, err = n.load(d.Task); err != nil {
-			return nil, err
-		}
-	}
-	if m == nil {
-		return nil, messages.Errorf(messages.Invalid, "", "task %s: the node does not know the team %q", d.Task.ID, d.Task.Team)
+	m, err := n.memberFor(d.Task)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -66,6 +58,20 @@ func (n *Node) begin(d *delivery) (*actors.Run, error) {
 		}
 	}
 	return n.rt.Start(ctx, d.Task, m, d.Ack())
+}
+
+// memberFor is the team of a task.
+func (n *Node) memberFor(t messages.Task) (actors.Member, error) {
+	if len(t.Definition) > 0 && n.cfg.Load != nil {
+		return n.load(t)
+	}
+	n.mu.Lock()
+	m := n.members[t.Team]
+	n.mu.Unlock()
+	if m == nil {
+		return nil, messages.Errorf(messages.Invalid, "", "task %s: the node does not know the team %q", t.ID, t.Team)
+	}
+	return m, nil
 }
 
 // handBack gives a task up that has not ended.

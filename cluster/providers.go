@@ -74,6 +74,7 @@ func (n *Node) startRuntime(ctx context.Context) error {
 	}
 	cfg := actors.RuntimeConfig{
 		Models: models, Providers: n.cfg.Providers, Settings: settings, Rules: n.cfg.Rules, Routers: n.cfg.Routers, Learned: learned{n.nc, n.cfg.Replicas}, Node: n.cfg.Name,
+		Pools: n.cfg.Pools, Tools: n.cfg.Tools, MaxGuests: n.cfg.MaxGuests,
 		Parker: &parking{nc: n.nc, replicas: n.cfg.Replicas, parked: n.parked},
 	}
 	late := &lateHeard{}

@@ -44,8 +44,9 @@ func (n *Node) serveNode() (micro.Service, error) {
 			verbInfo:  n.respondInfo,
 			verbTree:  func(r micro.Request) { go n.respondTree(r) },
 			verbDrain: n.respondDrain,
+			verbPlace: func(r micro.Request) { go n.respondPlace(r) },
 		} {
-			if verb == verbDrain && at == allNodes {
+			if at == allNodes && (verb == verbDrain || verb == verbPlace) {
 				continue
 			}
 			name := verb + "-" + at

@@ -26,6 +26,9 @@ const (
 	AskSent        EventKind = "ask.sent"
 	AskAnswered    EventKind = "ask.answered"
 	SaidEvent      EventKind = "said"
+	MemberPlaced   EventKind = "member.placed" // Path is the member, Name the node on which it lives now
+	MemberMoves    EventKind = "member.moves"  // from the node Name, without having failed
+	MemberWaits    EventKind = "member.waits"  // for a node to live on; Text says for which
 	TurnParked     EventKind = "turn.parked" // waits for a provider until Until
 	ModelReplied   EventKind = "model.replied"
 	ModelChunk     EventKind = "model.chunk" // Text is the piece, Attempt its attempt

@@ -2,6 +2,7 @@ package messages
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -59,6 +60,13 @@ func Owner(node string, epoch uint64) string {
 	return node + "~" + strconv.FormatUint(epoch, 10)
 }
 
+// SplitOwner is the node and the epoch of an [Owner].
+func SplitOwner(owner string) (node string, epoch uint64) {
+	node, after, _ := strings.Cut(owner, "~")
+	epoch, _ = strconv.ParseUint(after, 10, 64) // none: a node without a lease
+	return node, epoch
+}
+
 // Place asks a node to be the home of a member of a run that another node
 // supervises. It is sent again every few seconds as the sign that the run still
 // wants the member there; a home that has heard none for a while gives it up.
@@ -74,6 +82,9 @@ type Place struct {
 	// Known says that the member was placed there before: a home that does not
 	// have it refuses, class unavailable, in place of starting it anew.
 	Known bool `json:"known,omitempty"`
+	// Finish says that no new step may begin, because the owner is being stopped:
+	// the member ends the step under way, and tells whoever asked that it stops.
+	Finish bool `json:"finish,omitempty"`
 	// Leave says that the member shall go.
 	Leave bool `json:"leave,omitempty"`
 }

@@ -18,6 +18,8 @@ const (
 	SubjectTasks = "covey.tasks"
 	// SubjectBus is the collaboration bus: covey.bus.<run>.<member>.
 	SubjectBus = "covey.bus"
+	// SubjectMembers is where programs take asks: covey.members.<program>.
+	SubjectMembers = "covey.members"
 	// SubjectNodes is where nodes answer requests: covey.nodes.<node>.<verb>.
 	SubjectNodes = "covey.nodes"
 )

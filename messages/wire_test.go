@@ -66,7 +66,7 @@ func bodies() map[string]messages.Body {
 			Node: "n", Epoch: 7, Version: "v1", Wire: 1, Started: moment, Host: "h", PID: 1, Pools: []string{"gpu"}, Tools: []string{"t"},
 			Queues: []string{"q"}, Runs: 1, MaxRuns: 2, Guests: 3, MaxGuests: 4, Draining: true, At: moment,
 		},
-		"place":   &messages.Place{Owner: "n~7", Task: task, Member: "a", Incarnation: 2, Known: true, Leave: true},
+		"place":   &messages.Place{Owner: "n~7", Task: task, Member: "a", Incarnation: 2, Known: true, Finish: true, Leave: true},
 		"gone":    &messages.Gone{Member: "a", Incarnation: 2, Step: "1", Error: failure},
 		"resolve": &messages.Resolve{Run: "r", Writer: "a", Step: "1", N: 1, Call: 2, Output: "o", Error: "e", Retry: true},
 	}

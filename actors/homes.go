@@ -1,0 +1,277 @@
+package actors
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/covey-run/covey/actors/tool"
+	"github.com/covey-run/covey/messages"
+)
+
+const (
+	// keepEvery is how often a home hears that its guest is still wanted, and
+	// guestExpiry after how long without that it lets the guest go.
+	keepEvery   = 5 * time.Second
+	guestExpiry = 30 * time.Second
+	// keepTries is how many times in a row, one second apart, a home may leave
+	// that unanswered: a connection that is restored costs nobody a restart.
+	keepTries = 3
+	// placeWithin bounds one request to place a member: its home claims a writer,
+	// which an election of the journal's servers delays by seconds.
+	placeWithin = 15 * time.Second
+	// keepWithin bounds a word about a member that is placed.
+	keepWithin = 5 * time.Second
+	// leaveWithin bounds the word that it may go.
+	leaveWithin = 2 * time.Second
+	// searchEvery is how often a member without a home looks for one where
+	// nothing has changed.
+	searchEvery = 3 * time.Second
+	// loadAge is how old a node's word of its load may be.
+	loadAge = 2 * time.Second
+)
+
+// fits reports whether a node is one on which the agent can live.
+func (a Agent) fits(n messages.NodeInfo) bool {
+	if a.Pool != "" && !slices.Contains(n.Pools, a.Pool) {
+		return false
+	}
+	return !slices.ContainsFunc(a.Uses, func(name string) bool { return !slices.Contains(n.Tools, name) })
+}
+
+// wants says in words what node the agent needs.
+func (a Agent) wants() string {
+	s := "a node"
+	if a.Pool != "" {
+		s += " of pool " + a.Pool
+	}
+	if len(a.Uses) > 0 {
+		s += " with the tools " + strings.Join(a.Uses, ", ")
+	}
+	return s
+}
+
+// away reports whether the agent must live on another node.
+func (rt *Runtime) away(a Agent) bool {
+	own := messages.NodeInfo{Pools: rt.cfg.Pools}
+	for name := range rt.cfg.Tools {
+		own.Tools = append(own.Tools, name)
+	}
+	return !a.fits(own)
+}
+
+// toolsOf are an agent's tools on this node: its own, and those that it uses.
+func (rt *Runtime) toolsOf(a Agent) []tool.Tool {
+	tools := slices.Clip(a.Tools)
+	for _, name := range a.Uses {
+		tools = append(tools, rt.cfg.Tools[name])
+	}
+	return tools
+}
+
+// homes are the nodes on which an agent can live, the least loaded first, ties
+// in a random order.
+func (rt *Runtime) homes(nodes []messages.NodeInfo, a Agent) []messages.NodeInfo {
+	nodes = slices.Clone(nodes)
+	rt.placed.addTo(nodes, rt.sys.Clock().Now())
+	nodes = slices.DeleteFunc(nodes, func(n messages.NodeInfo) bool {
+		return n.Draining || n.Node == rt.cfg.Node || !a.fits(n)
+	})
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	slices.SortStableFunc(nodes, func(x, y messages.NodeInfo) int { return cmp.Compare(x.Load(), y.Load()) })
+	return nodes
+}
+
+// placements remember what this node has placed a moment ago: what others say of
+// their load does not show it yet.
+type placements struct {
+	mu sync.Mutex
+	on map[string][]time.Time // by node
+}
+
+func (p *placements) add(node string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.on == nil {
+		p.on = map[string][]time.Time{}
+	}
+	p.on[node] = append(p.on[node], now)
+}
+
+// addTo counts the fresh ones to the nodes' guests.
+func (p *placements) addTo(nodes []messages.NodeInfo, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for node, times := range p.on {
+		if times = slices.DeleteFunc(times, func(t time.Time) bool { return now.Sub(t) > loadAge }); len(times) == 0 {
+			delete(p.on, node)
+			continue
+		}
+		p.on[node] = times
+	}
+	for i := range nodes {
+		nodes[i].Guests += len(p.on[nodes[i].Node])
+	}
+}
+
+// home is one placement of a member.
+type home struct {
+	node        messages.NodeInfo
+	incarnation int64
+	over        chan struct{} // closed once the member lives there no more
+}
+
+// find looks for a home until there is one; it returns a *home, a *lost if the
+// run is another node's by now, a drain, or nil once ctx has ended.
+func (p *proxyActor) find(ctx context.Context, pause time.Duration) any {
+	s := p.host.scope
+	_ = s.pause(ctx, pause) // why it ended early is seen below
+	for told := ""; ctx.Err() == nil; {
+		if s.proceed() != nil {
+			return drain{}
+		}
+		found, changed, why := p.try(ctx)
+		if found != nil {
+			return found
+		}
+		if step := "waits for " + p.agent.wants() + why; step != told {
+			told = step
+			p.say(messages.Parked, step)
+			s.emit(messages.Event{Kind: messages.MemberWaits, Path: p.path, Name: p.agent.Name, Text: step})
+		}
+		timer := s.rt.sys.Clock().NewTimer(searchEvery)
+		select {
+		case <-changed:
+		case <-timer.Chan():
+		case <-s.drained:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// try asks the nodes that there are. why says what came of it, in words.
+func (p *proxyActor) try(ctx context.Context) (found any, changed <-chan struct{}, why string) {
+	rt := p.host.scope.rt
+	if rt.cfg.Nodes == nil {
+		return nil, nil, ": this node is alone"
+	}
+	nodes, changed := rt.cfg.Nodes.Live()
+	for _, n := range rt.homes(nodes, *p.agent) {
+		h := &home{node: n, incarnation: rt.incarnations.Add(1), over: make(chan struct{})}
+		p.latest.Store(h)
+		err := p.ask(ctx, h)
+		if err == nil {
+			rt.placed.add(n.Node, rt.sys.Clock().Now())
+			return h, nil, ""
+		}
+		switch c := messages.ClassOf(err); {
+		case ctx.Err() != nil, c == messages.Timeout: // it may have taken the member all the same
+			p.leave(h)
+		case c == messages.Fenced:
+			return &lost{home: h, err: messages.AsError(err, c, p.path)}, nil, ""
+		}
+		if ctx.Err() != nil {
+			return nil, nil, ""
+		}
+		why = fmt.Sprintf(": %s refuses: %v", n.Node, err)
+	}
+	return nil, changed, why
+}
+
+// ask asks a node to take the member, for as long as that node has its lease.
+func (p *proxyActor) ask(ctx context.Context, h *home) error {
+	ctx, cancel := context.WithTimeout(ctx, placeWithin)
+	defer cancel()
+	gone := p.host.scope.rt.cfg.Nodes.Lost(h.node.Node, h.node.Epoch)
+	go func() {
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return p.place(ctx, h, messages.Place{Task: p.host.scope.task})
+}
+
+// place sends a word about a placement to its node.
+func (p *proxyActor) place(ctx context.Context, h *home, word messages.Place) error {
+	s := p.host.scope
+	word.Owner, word.Member, word.Incarnation = s.owner, p.path, h.incarnation
+	if word.Task.ID == "" { // the home knows the rest
+		word.Task = messages.Task{ID: s.run, Team: s.task.Team}
+	}
+	return s.rt.cfg.Nodes.Place(ctx, h.node.Node, word)
+}
+
+// leave tells a home that the member may go. A home that does not hear it lets
+// the member go by itself.
+func (p *proxyActor) leave(h *home) {
+	p.host.scope.rt.leaving.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+		defer cancel()
+		_ = p.place(ctx, h, messages.Place{Leave: true})
+	})
+}
+
+// keep tells the home that the member is still wanted there, until it is lost.
+func (p *proxyActor) keep(ctx context.Context, h *home) any {
+	s := p.host.scope
+	gone, drained := s.rt.cfg.Nodes.Lost(h.node.Node, h.node.Epoch), s.drained
+	word := messages.Place{Known: true}
+	wait, tries := keepEvery, 0
+	for {
+		timer := s.rt.sys.Clock().NewTimer(wait)
+		select {
+		case <-timer.Chan():
+		case <-drained:
+			drained, word.Finish = nil, true
+		case <-gone:
+		case <-h.over:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		select {
+		case <-gone:
+			return &lost{h, messages.Errorf(messages.Unavailable, p.path, "the node %s, on which the member lived, is gone", h.node.Node)}
+		case <-h.over:
+			return nil
+		case <-ctx.Done():
+			return nil
+		default:
+		}
+		err := p.remind(ctx, h, word)
+		switch tries++; {
+		case err == nil:
+			wait, tries = keepEvery, 0
+		case tries < keepTries:
+			wait = time.Second
+		default:
+			return &lost{h, messages.Errorf(messages.Unavailable, p.path, "the node %s has lost the member: %w", h.node.Node, err)}
+		}
+	}
+}
+
+// remind tells a home that the member is still wanted, and what it was asked and
+// has not answered: whoever took that may have been the member's last home.
+func (p *proxyActor) remind(ctx context.Context, h *home, word messages.Place) error {
+	ctx, cancel := context.WithTimeout(ctx, keepWithin)
+	defer cancel()
+	if err := p.place(ctx, h, word); err != nil {
+		return err
+	}
+	s := p.host.scope
+	for _, a := range p.host.asks.unanswered(p.path) {
+		e := messages.Envelope{Run: s.run, Writer: s.owner, Time: s.rt.sys.Clock().Now(), Body: &a}
+		if err := s.rt.bus.Send(ctx, s.run, p.path, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
