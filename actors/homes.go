@@ -74,17 +74,14 @@ func (rt *Runtime) toolsOf(a Agent) []tool.Tool {
 	return tools
 }
 
-// homes are the nodes on which an agent can live, the least loaded first, ties
-// in a random order.
-func (rt *Runtime) homes(nodes []messages.NodeInfo, a Agent) []messages.NodeInfo {
-	nodes = slices.Clone(nodes)
-	rt.placed.addTo(nodes, rt.sys.Clock().Now())
-	nodes = slices.DeleteFunc(nodes, func(n messages.NodeInfo) bool {
-		return n.Draining || n.Node == rt.cfg.Node || !a.fits(n)
-	})
-	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-	slices.SortStableFunc(nodes, func(x, y messages.NodeInfo) int { return cmp.Compare(x.Load(), y.Load()) })
-	return nodes
+// homes are the nodes on which an agent can live.
+func (rt *Runtime) homes(nodes []messages.NodeInfo, a Agent) (fit []messages.NodeInfo) {
+	for _, n := range nodes {
+		if !n.Draining && n.Node != rt.cfg.Node && a.fits(n) {
+			fit = append(fit, n)
+		}
+	}
+	return fit
 }
 
 // placements remember what this node has placed a moment ago: what others say of
@@ -94,29 +91,26 @@ type placements struct {
 	on map[string][]time.Time // by node
 }
 
-func (p *placements) add(node string, now time.Time) {
+// pick takes the least loaded node out of nodes, one of several at random, and
+// counts a placement there.
+func (p *placements) pick(nodes []messages.NodeInfo, now time.Time) (messages.NodeInfo, []messages.NodeInfo) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.on == nil {
 		p.on = map[string][]time.Time{}
 	}
-	p.on[node] = append(p.on[node], now)
-}
-
-// addTo counts the fresh ones to the nodes' guests.
-func (p *placements) addTo(nodes []messages.NodeInfo, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for node, times := range p.on {
-		if times = slices.DeleteFunc(times, func(t time.Time) bool { return now.Sub(t) > loadAge }); len(times) == 0 {
-			delete(p.on, node)
-			continue
+	load := func(n messages.NodeInfo) float64 {
+		fresh := slices.DeleteFunc(p.on[n.Node], func(t time.Time) bool { return now.Sub(t) > loadAge })
+		if p.on[n.Node] = fresh; len(fresh) == 0 {
+			delete(p.on, n.Node)
 		}
-		p.on[node] = times
+		n.Guests += len(fresh)
+		return n.Load()
 	}
-	for i := range nodes {
-		nodes[i].Guests += len(p.on[nodes[i].Node])
-	}
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	slices.SortStableFunc(nodes, func(x, y messages.NodeInfo) int { return cmp.Compare(load(x), load(y)) })
+	p.on[nodes[0].Node] = append(p.on[nodes[0].Node], now)
+	return nodes[0], nodes[1:]
 }
 
 // home is one placement of a member.
@@ -163,12 +157,13 @@ func (p *proxyActor) try(ctx context.Context) (found any, changed <-chan struct{
 		return nil, nil, ": this node is alone"
 	}
 	nodes, changed := rt.cfg.Nodes.Live()
-	for _, n := range rt.homes(nodes, *p.agent) {
+	for nodes = rt.homes(nodes, *p.agent); len(nodes) > 0; {
+		var n messages.NodeInfo
+		n, nodes = rt.placed.pick(nodes, rt.sys.Clock().Now())
 		h := &home{node: n, incarnation: rt.incarnations.Add(1), over: make(chan struct{})}
 		p.latest.Store(h)
 		err := p.ask(ctx, h)
 		if err == nil {
-			rt.placed.add(n.Node, rt.sys.Clock().Now())
 			return h, nil, ""
 		}
 		switch c := messages.ClassOf(err); {

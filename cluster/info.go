@@ -31,7 +31,7 @@ func (n *Node) info() messages.NodeInfo {
 		Draining: draining, At: now(),
 	}
 	if n.ready.Load() {
-		i.Queues, i.Runs = n.queue.serves(), len(n.rt.Runs())
+		i.Queues, i.Runs, i.Guests = n.queue.serves(), len(n.rt.Runs()), n.rt.Guests()
 	}
 	return i
 }
