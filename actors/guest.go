@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"fmt"
 	"path"
 	"time"
 
@@ -96,7 +97,10 @@ func (a *guestActor) Stop(*supervisor.Context) {
 func (a *guestActor) Report() messages.Status {
 	s := messages.Status{State: messages.Starting}
 	if a.opened {
-		s.State = messages.Running
+		s.State = messages.Idle
+		if step, ok := a.scope.working.Load(a.g.place.Member); ok {
+			s.State, s.Step = messages.Running, fmt.Sprintf("working on step %s", step)
+		}
 	}
 	s.Detail = map[string]string{"run": a.scope.run, "owner": a.g.place.Owner}
 	return s

@@ -78,10 +78,18 @@ func (rt *Runtime) pingRouter(ctx context.Context, ref string) error {
 	return errors.Join(errs...)
 }
 
-// Close waits for the last words to other nodes, and saves what the routers have
+// Close waits, within ctx, for the last words to other nodes, and saves what the routers have
 // learned.
 func (rt *Runtime) Close(ctx context.Context) error {
-	rt.leaving.Wait() // each is bounded
+	left := make(chan struct{})
+	go func() {
+		rt.leaving.Wait() // each is bounded
+		close(left)
+	}()
+	select {
+	case <-left:
+	case <-ctx.Done():
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(rt.routers)) {
 		errs = append(errs, rt.routers[name].Close(ctx))
