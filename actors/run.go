@@ -141,7 +141,7 @@ func atTop(p supervisor.Policy) supervisor.Policy {
 
 // alone is the plan of a single agent.
 var alone = PlanFunc(func(ctx context.Context, s *Stage) (messages.Answer, error) {
-	return s.Conclude(ctx, s.Members()[0], s.Prompt())
+	return s.Conclude(ctx, s.Members()[0], s.Prompt(), s.Discussion()...)
 })
 
 func (r *runActor) Start(c *supervisor.Context) error {
@@ -251,7 +251,7 @@ func (r *runActor) work(ctx context.Context) *over {
 		ctx, cancel = context.WithDeadline(ctx, d)
 		defer cancel()
 	}
-	ans, cut, err := r.perform(ctx, r.task.Prompt, nil, r.task.Format, "")
+	ans, cut, err := r.perform(ctx, r.task.Prompt, r.task.Discussion, r.task.Format, "")
 	if cut {
 		return &over{err: plainOf(err, r.task.ID)} // as it was, for whoever takes it up
 	}

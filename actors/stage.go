@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -38,9 +39,9 @@ type Stage struct {
 // Prompt is what the team was asked.
 func (s *Stage) Prompt() string { return s.prompt }
 
-// Discussion is what was said before the team was asked, oldest first; empty
-// for a run's own team.
-func (s *Stage) Discussion() []messages.Said { return s.said }
+// Discussion is what was said before the team was asked, oldest first; for a
+// run's own team, what was said in its session.
+func (s *Stage) Discussion() []messages.Said { return slices.Clip(s.said) }
 
 // Members are the names of the team's members, in the team's order.
 func (s *Stage) Members() []string {

@@ -18,8 +18,10 @@ const (
 	codeNoPeers            = 10005 // fewer servers up than replicas
 	codeNotAvailable       = 10008 // no leader at the moment
 	codeNoMessage          = 10037
+	codeNoSequence         = 10043
 	codeNotEnabledAccount  = 10039
 	codeTooLarge           = 10054
+	codeNotDeleted         = 10057
 	codeNoCluster          = 10074 // replicas on a server alone
 	codeNotEnabled         = 10076
 	codeDuplicateInProcess = 10158

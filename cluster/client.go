@@ -20,6 +20,7 @@ type Client struct {
 	nc      *nats.Conn
 	journal *journal
 	queue   *queue
+	waits   *sessions
 	lives   func(ctx context.Context, owner messages.Claim) bool
 	close   func()
 }
@@ -117,7 +118,11 @@ func newClient(ctx context.Context, nc *nats.Conn, replicas int, away retrying, 
 		c.lives = c.answers
 	}
 	c.queue, err = openQueue(ctx, nc, queueOptions{Shared: true, Replicas: replicas, Room: 1, Deliver: func(*delivery) {}, Retrying: away})
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	c.waits = &sessions{nc: nc, journal: j, queue: c.queue, pub: c.queue.pub}
+	return c, nil
 }
 
 // Close ends the client.
@@ -176,21 +181,49 @@ func (c *Client) alive(ctx context.Context) aliveFunc {
 	}
 }
 
-// Runs lists every run, oldest first, those that still wait in the queue
-// included. When some cannot be read the error says which, and the others are
-// there all the same.
+// Runs lists every run, oldest first, those that still wait in the queue or in a
+// session included. When some cannot be read the error says which, and the others
+// are there all the same.
 func (c *Client) Runs(ctx context.Context) ([]messages.RunInfo, error) {
 	infos, err := c.journal.Runs(ctx, c.alive(ctx))
-	tasks, err2 := c.queue.waiting(ctx)
+	begun := make(map[string]bool, len(infos))
+	for _, i := range infos {
+		begun[i.Run] = true
+	}
+	tasks, err2 := c.waiting(ctx)
 	for _, t := range tasks {
-		if !slices.ContainsFunc(infos, func(i messages.RunInfo) bool { return i.Run == t.ID }) {
-			infos = append(infos, queued(t))
+		if !begun[t.ID] {
+			begun[t.ID] = true
+			infos = append(infos, queuedRun(t))
 		}
 	}
 	slices.SortStableFunc(infos, func(a, b messages.RunInfo) int {
 		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.Run, b.Run))
 	})
 	return infos, errors.Join(err, err2)
+}
+
+// waiting returns the tasks in the queue, and those that wait in sessions; some
+// are in both.
+func (c *Client) waiting(ctx context.Context) ([]messages.Task, error) {
+	tasks, err := c.queue.waiting(ctx)
+	later, err2 := c.waits.waiting(ctx)
+	return append(tasks, later...), errors.Join(err, err2)
+}
+
+// waitingTask returns a task that no node has begun. Class invalid: there is none
+// of that id.
+func (c *Client) waitingTask(ctx context.Context, run string) (messages.Task, error) {
+	tasks, err := c.waiting(ctx)
+	for _, t := range tasks {
+		if t.ID == run {
+			return t, nil
+		}
+	}
+	if err != nil {
+		return messages.Task{}, err
+	}
+	return messages.Task{}, noSuchRun(run)
 }
 
 // Queue lists the tasks in the queue, oldest first: those that wait for a node,
@@ -204,20 +237,15 @@ func (c *Client) Run(ctx context.Context, run string) (messages.RunInfo, error) 
 	if !errors.Is(err, errNoRecords) {
 		return info, err
 	}
-	tasks, qerr := c.queue.waiting(ctx)
-	for _, t := range tasks {
-		if t.ID == run {
-			return queued(t), nil
-		}
+	t, err := c.waitingTask(ctx, run)
+	if err != nil {
+		return info, err
 	}
-	if qerr != nil {
-		return info, qerr
-	}
-	return info, noSuchRun(run)
+	return queuedRun(t), nil
 }
 
-// queued is the line of a task that no node has begun.
-func queued(t messages.Task) messages.RunInfo {
+// queuedRun is the line of a task that no node has begun.
+func queuedRun(t messages.Task) messages.RunInfo {
 	i := messages.RunInfo{Run: t.ID, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted}
 	describe(&i, t)
 	return i
@@ -252,33 +280,69 @@ func (c *Client) Task(ctx context.Context, run string) (messages.Task, error) {
 			return b.Task, nil
 		}
 	}
-	tasks, err := c.queue.waiting(ctx)
-	for _, t := range tasks {
-		if t.ID == run {
-			return t, nil
+	return c.waitingTask(ctx, run)
+}
+
+// put puts a task into its queue, or into its session. again is "" for a task
+// that is new; else it tells the putting of one that was there from those before.
+func (c *Client) put(ctx context.Context, t messages.Task, again string) error {
+	if t.Session != "" {
+		return c.waits.put(ctx, t, again != "")
+	}
+	_, err := c.queue.submitAs(ctx, t, t.ID+again)
+	return err
+}
+
+// move puts a task that is in other queues into that of its Queue, and then takes
+// it out of those. Between the two it may come to two nodes: one of them is
+// fenced.
+func (c *Client) move(ctx context.Context, t messages.Task, from []queued) error {
+	moved := from[0].Task // with its discussion
+	moved.Queue = t.Queue
+	if t.Session != "" {
+		if err := c.put(ctx, moved, ""); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return messages.Task{}, err
+	if _, err := c.queue.submitAs(ctx, moved, t.ID+"/moved-"+NewID()); err != nil {
+		return err
 	}
-	return messages.Task{}, noSuchRun(run)
+	return c.queue.remove(ctx, from)
+}
+
+// conclude has what a run left behind go, once it has ended: its place in its
+// session, and its task in the queue.
+func (c *Client) conclude(ctx context.Context, t messages.Task) error {
+	if t.Session != "" {
+		if _, err := c.waits.settle(ctx, t); err != nil {
+			return err
+		}
+	}
+	left, err := c.queue.find(ctx, t)
+	if err != nil {
+		return err
+	}
+	return c.queue.remove(ctx, left)
 }
 
 // Cancel ends a run for good. One that a node works on is told; of any other the
 // last record is written here.
 func (c *Client) Cancel(ctx context.Context, run, reason string) error {
 	return c.tell(ctx, run, messages.PlanWriter, &messages.Cancel{Run: run, Reason: reason}, func(ctx context.Context) error {
+		task, err := c.Task(ctx, run)
+		if err != nil {
+			return err
+		}
 		if info, err := c.Run(ctx, run); err == nil && info.State == messages.RunQueued {
-			task, err := c.Task(ctx, run)
-			if err == nil {
-				err = c.write(ctx, run, messages.PlanWriter, "", &messages.Begun{Task: task})
-			}
-			if err != nil {
+			if err := c.write(ctx, run, messages.PlanWriter, "", &messages.Begun{Task: task}); err != nil {
 				return err
 			}
 		}
 		e := messages.Errorf(messages.Canceled, run, "canceled: %s", cmp.Or(reason, "no reason given"))
-		return c.write(ctx, run, messages.PlanWriter, "", &messages.Failed{Error: e})
+		if err := c.write(ctx, run, messages.PlanWriter, "", &messages.Failed{Error: e}); err != nil {
+			return err
+		}
+		return c.conclude(ctx, task)
 	})
 }
 
@@ -347,6 +411,13 @@ func (c *Client) Purge(ctx context.Context, run string) error {
 	}
 	if info.State != messages.RunDone && info.State != messages.RunFailed {
 		return messages.Errorf(messages.Invalid, "", "run %s is %s: only one that has ended can be purged; cancel it first", run, info.State)
+	}
+	task, err := c.Task(ctx, run)
+	if err == nil {
+		err = c.conclude(ctx, task) // a task that is left would be a new run
+	}
+	if err != nil {
+		return err
 	}
 	return c.journal.Purge(ctx, run)
 }

@@ -77,10 +77,6 @@ type Config struct {
 	// so that the node can work on teams that it was not given in code. nil:
 	// only those.
 	Load func(definition json.RawMessage) (actors.Member, error)
-	// Accept says whether the node takes a task; one that it does not take is
-	// handed back, at first for 20 ms and each time for longer, up to 30 s. nil:
-	// it takes every task of a team that it knows.
-	Accept func(messages.Task) bool
 	// Logger gets what has no caller to go to, at Warn and Error, and the
 	// server's notices at Debug. nil: slog.Default().
 	Logger *slog.Logger

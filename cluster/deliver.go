@@ -12,15 +12,23 @@ import (
 // notTaken is for how long a task is handed back that the node cannot work on.
 const notTaken = 30 * time.Second
 
+// sessionAgain is when a task comes again whose session could not go on.
+const sessionAgain = time.Second
+
+// concludeIn bounds what is done about a task whose run has ended.
+const concludeIn = 10 * time.Second
+
 // deliver takes a task from the queue.
 func (n *Node) deliver(d *delivery) {
 	n.work.Go(func() {
-		if n.cfg.Accept != nil && !n.cfg.Accept(d.Task) {
-			n.leaveToOthers(d)
-			return
-		}
 		run, err := n.begin(d)
 		if err != nil {
+			// A run that has ended needs nobody who could work on it.
+			if last, lost := n.lastRecord(d.Task.ID); lost == nil && last != nil {
+				n.conclude(d)
+				n.finish(d.Task.ID, resultOf(last))
+				return
+			}
 			n.finish(d.Task.ID, result{err: err})
 			n.handBack(d, err)
 			return
@@ -28,11 +36,7 @@ func (n *Node) deliver(d *delivery) {
 		<-run.Done()
 		answer, err := run.Result()
 		if run.Ended() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if lost := d.done(ctx); lost != nil {
-				n.warn("acknowledging a task")(lost)
-			}
+			n.conclude(d)
 		} else {
 			n.handBack(d, err)
 		}
@@ -41,6 +45,32 @@ func (n *Node) deliver(d *delivery) {
 		}
 		n.finish(d.Task.ID, result{ended: run.Ended(), answer: answer, err: err})
 	})
+}
+
+func (n *Node) lastRecord(run string) (messages.Body, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), concludeIn)
+	defer cancel()
+	return n.client.journal.ended(ctx, run)
+}
+
+// conclude takes the task of a run that has ended out of the queue, once its
+// session has gone on. When it cannot, the task comes again, and with it this.
+func (n *Node) conclude(d *delivery) {
+	ctx, cancel := context.WithTimeout(context.Background(), concludeIn)
+	defer cancel()
+	if d.Task.Session != "" {
+		ended, err := n.client.waits.settle(ctx, d.Task)
+		if err != nil {
+			n.warn("a session goes on later")(err)
+		}
+		if err != nil || !ended { // not ended: it was opened again
+			n.release(d, sessionAgain)
+			return
+		}
+	}
+	if lost := d.done(ctx); lost != nil {
+		n.warn("acknowledging a task")(lost)
+	}
 }
 
 // begin starts the run of a delivery, with the team that its task defines or
@@ -84,23 +114,6 @@ func (n *Node) handBack(d *delivery, err error) {
 	default:
 		n.release(d, notTaken)
 	}
-}
-
-// leaveToOthers hands back a task that is not for this node: at first for a
-// moment, since the node that it is for may be waiting, then for longer. The
-// task of a run that has ended, whose node died before it could say so, is taken
-// out of the queue.
-func (n *Node) leaveToOthers(d *delivery) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	info, err := n.client.Run(ctx, d.Task.ID)
-	if err == nil && (info.State == messages.RunDone || info.State == messages.RunFailed) {
-		if lost := d.done(ctx); lost != nil {
-			n.warn("acknowledging a task")(lost)
-		}
-		return
-	}
-	n.release(d, min(20*time.Millisecond<<min(d.Deliveries-1, 12), notTaken))
 }
 
 func (n *Node) release(d *delivery, after time.Duration) {

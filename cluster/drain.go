@@ -24,8 +24,8 @@ func (n *Node) beginDrain() {
 		return
 	}
 	n.draining = true
-	for team := range n.members {
-		n.queue.leave(team)
+	for _, name := range n.queue.serves() {
+		n.queue.leave(name)
 	}
 	if n.cluster != nil {
 		n.cluster.lease.renewNow()

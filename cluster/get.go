@@ -22,41 +22,89 @@ type getRequest struct {
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 }
 
-// getFromLeader gets one message from the stream's leader, so that everything
+// stored is a message in a stream.
+type stored struct {
+	header nats.Header
+	data   []byte
+	seq    uint64
+}
+
+// getFromLeader gets one message from a stream's leader, so that everything
 // acknowledged is seen. No such message is API error 10037.
-func (j *journal) getFromLeader(ctx context.Context, req getRequest) (messages.Envelope, error) {
-	b, err := json.Marshal(req)
-	if err != nil {
-		return messages.Envelope{}, err
-	}
-	var r *nats.Msg
-	const subject = "$JS.API.STREAM.MSG.GET." + journalStream
-	err = guarded(ctx, j.nc, subject, func(ctx context.Context) (err error) {
-		r, err = j.nc.RequestWithContext(ctx, subject, b)
-		return err
-	})
-	if err != nil {
-		return messages.Envelope{}, err
-	}
+func getFromLeader(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (stored, error) {
 	var resp struct {
-		Error   *jetstream.APIError `json:"error"`
 		Message struct {
 			Seq    uint64 `json:"seq"`
 			Header []byte `json:"hdrs"`
 			Data   []byte `json:"data"`
 		} `json:"message"`
 	}
-	if err := json.Unmarshal(r.Data, &resp); err != nil {
+	if err := askAPI(ctx, nc, "$JS.API.STREAM.MSG.GET."+stream, req, &resp); err != nil {
+		return stored{}, err
+	}
+	m := stored{data: resp.Message.Data, seq: resp.Message.Seq}
+	if len(resp.Message.Header) > 0 {
+		h, err := nats.DecodeHeadersMsg(resp.Message.Header)
+		if err != nil {
+			return stored{}, fmt.Errorf("%w: sequence %d: %w", messages.ErrWire, m.seq, err)
+		}
+		m.header = h
+	}
+	return m, nil
+}
+
+// deleteMsg deletes a message from a stream; one that is not there is deleted.
+func deleteMsg(ctx context.Context, nc *nats.Conn, stream string, seq uint64) error {
+	req := struct {
+		Seq     uint64 `json:"seq"`
+		NoErase bool   `json:"no_erase"`
+	}{seq, true}
+	err := askAPI(ctx, nc, "$JS.API.STREAM.MSG.DELETE."+stream, req, nil)
+	if c := apiCode(err); c == codeNoSequence || c == codeNotDeleted {
+		if _, err := getFromLeader(ctx, nc, stream, getRequest{Seq: seq}); apiCode(err) == codeNoMessage {
+			return nil
+		}
+	}
+	return err
+}
+
+// askAPI makes one request of JetStream, whose own error it returns as an
+// [jetstream.APIError]. resp may be nil.
+func askAPI(ctx context.Context, nc *nats.Conn, subject string, req, resp any) error {
+	b, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	var r *nats.Msg
+	err = guarded(ctx, nc, subject, func(ctx context.Context) (err error) {
+		r, err = nc.RequestWithContext(ctx, subject, b)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var failed struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(r.Data, &failed); err != nil {
+		return err
+	}
+	if failed.Error != nil {
+		return failed.Error
+	}
+	if resp == nil {
+		return nil
+	}
+	return json.Unmarshal(r.Data, resp)
+}
+
+// getFromLeader gets one record from the journal's leader.
+func (j *journal) getFromLeader(ctx context.Context, req getRequest) (messages.Envelope, error) {
+	m, err := getFromLeader(ctx, j.nc, journalStream, req)
+	if err != nil {
 		return messages.Envelope{}, err
 	}
-	if resp.Error != nil {
-		return messages.Envelope{}, resp.Error
-	}
-	h, err := nats.DecodeHeadersMsg(resp.Message.Header)
-	if err != nil {
-		return messages.Envelope{}, fmt.Errorf("%w: sequence %d: %w", messages.ErrWire, resp.Message.Seq, err)
-	}
-	return decodeRecord(h, resp.Message.Data, resp.Message.Seq)
+	return decodeRecord(m.header, m.data, m.seq)
 }
 
 // last returns the newest message of a subject, from the leader.

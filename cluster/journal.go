@@ -72,6 +72,28 @@ func (j *journal) Claim(ctx context.Context, run, name string, claim messages.Cl
 	return w, nil
 }
 
+// ended returns a run's last record, a Done or a Failed that nobody has reopened,
+// by what the stream's leader says; nil for a run that has not ended.
+func (j *journal) ended(ctx context.Context, run string) (messages.Body, error) {
+	if err := checkRun(run); err != nil {
+		return nil, err
+	}
+	var e messages.Envelope
+	err := j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) (err error) {
+		e, err = j.last(ctx, messages.Subject(messages.SubjectRuns, run, messages.PlanWriter))
+		return err
+	})
+	switch {
+	case apiCode(err) == codeNoMessage:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case ends(e.Body, false):
+		return e.Body, nil
+	}
+	return nil, nil
+}
+
 // Purge deletes a run's claims and then its records. A node that still writes
 // to the run is refused from the first of the two on.
 func (j *journal) Purge(ctx context.Context, run string) error {

@@ -91,6 +91,11 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.shared() { // for those who may put tasks into sessions, and make no bucket
+		if err := n.client.waits.open(ctx); err != nil {
+			return nil, err
+		}
+	}
 	n.bus = newBus(n.nc)
 	if n.sys, err = supervisor.NewSystem(supervisor.Config{Name: cfg.Name, Clock: cfg.Clock}); err != nil {
 		return nil, err

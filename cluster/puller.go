@@ -8,33 +8,50 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/covey-run/covey/messages"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/covey-run/covey/messages"
 )
 
-// pullFor is how long one pull waits at the server for a task.
-const pullFor = 5 * time.Second
+const (
+	// pullFor is how long one pull waits at the server for a task.
+	pullFor = 5 * time.Second
+	// unserved is after how long without a sign of life the server forgets a
+	// one-run queue's consumers. The task stays: a new consumer finds it.
+	unserved = time.Hour
+)
 
-// puller takes one team's tasks from its consumer, one at a time. It keeps one
-// inbox of its own, rather than one for each pull, so that a task which crosses
-// with the end of a pull is never lost.
+// puller takes the tasks of one queue, those of a higher priority first, one at a
+// time. It keeps one inbox of its own, rather than one for each pull, so that a
+// task which crosses with the end of a pull is never lost.
 type puller struct {
-	q       *queue
-	team    string
-	subject string // where pulls are asked for
-	inbox   string // pull n is answered on inbox.n; tasks come under their own subject
-	n       int
-	in      chan *nats.Msg
-	sub     *nats.Subscription
+	q     *queue
+	name  string
+	lanes []*lane // the highest priority first
+	inbox string  // pull n is answered on inbox.n; tasks come under their own subject
+	n     int
+	in    chan *nats.Msg
+	sub   *nats.Subscription
 }
 
-func newPuller(ctx context.Context, q *queue, team string) (*puller, error) {
-	p := &puller{
-		q: q, team: team, in: make(chan *nats.Msg, 64), inbox: q.nc.NewInbox(),
-		subject: "$JS.API.CONSUMER.MSG.NEXT." + taskStream + "." + consumerName(team),
+// lane is one priority of a queue, and the one pull that it has at the server.
+type lane struct {
+	consumer, filter string
+	asked            string    // where the pull is answered, "" for none
+	until            time.Time // when a pull without an answer is given up
+}
+
+func newPuller(ctx context.Context, q *queue, name string) (*puller, error) {
+	p := &puller{q: q, name: name, in: make(chan *nats.Msg, 64), inbox: q.nc.NewInbox()}
+	for _, prio := range messages.Priorities() {
+		p.lanes = append(p.lanes, &lane{
+			consumer: "covey-" + name + "-" + prio.String(),
+			filter:   messages.Subject(messages.SubjectTasks, name, prio.String(), "*"),
+		})
 	}
-	if err := p.makeConsumer(ctx); err != nil {
+	if err := p.makeConsumers(ctx); err != nil {
 		return nil, err
 	}
 	sub, err := q.nc.ChanSubscribe(p.inbox+".*", p.in)
@@ -45,47 +62,53 @@ func newPuller(ctx context.Context, q *queue, team string) (*puller, error) {
 	return p, nil
 }
 
-func consumerName(team string) string { return "covey-" + team }
-
-// makeConsumer makes the team's consumer, or finds it.
-func (p *puller) makeConsumer(ctx context.Context) error {
-	c := jetstream.ConsumerConfig{
-		Name:          consumerName(p.team),
-		FilterSubject: messages.Subject(messages.SubjectTasks, p.team),
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       p.q.AckWait,
-		MaxDeliver:    -1,
-		MaxAckPending: -1,
+// makeConsumers makes the queue's consumers, or finds them.
+func (p *puller) makeConsumers(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range p.lanes {
+		c := jetstream.ConsumerConfig{
+			Name:          l.consumer,
+			FilterSubject: l.filter,
+			AckPolicy:     jetstream.AckExplicitPolicy,
+			AckWait:       p.q.AckWait,
+			MaxDeliver:    -1,
+			MaxAckPending: -1,
+		}
+		switch {
+		case !p.q.Shared:
+			c.MemoryStorage = true
+			c.InactiveThreshold = 10 * 365 * 24 * time.Hour // as long as its server
+		case isOwnQueue(p.name):
+			c.MemoryStorage = true
+			c.InactiveThreshold = unserved
+		default:
+			c.Durable = c.Name
+		}
+		g.Go(func() error {
+			return p.q.Retrying.retry(ctx, "task queue: consumer "+c.Name, func(ctx context.Context) error {
+				_, err := p.q.js.CreateOrUpdateConsumer(ctx, taskStream, c)
+				return err
+			})
+		})
 	}
-	if p.q.Shared {
-		c.Durable = c.Name
-	} else {
-		c.MemoryStorage = true
-		c.InactiveThreshold = 10 * 365 * 24 * time.Hour // as long as its server
-	}
-	return p.q.Retrying.retry(ctx, "task queue: consumer of team "+p.team, func(ctx context.Context) error {
-		_, err := p.q.js.CreateOrUpdateConsumer(ctx, taskStream, c)
-		return err
-	})
+	return g.Wait()
 }
 
 // run pulls until ctx ends. A slot is taken first, and a task that waits is
-// taken with it. Where none waits the slot is given back, so that an idle team
-// keeps no room from a busy one, and the pull waits at the server without one.
+// taken with it. Where none waits the slot is given back, so that an idle queue
+// keeps no room from a busy one, and the pulls wait at the server without one.
 func (p *puller) run(ctx context.Context) {
 	defer p.close()
 	for attempt := 0; ctx.Err() == nil; {
-		select {
-		case <-p.q.slots:
-		case <-ctx.Done():
-			return
-		}
-		got, err := p.pull(ctx, 0, true)
-		if !got {
-			p.q.slots <- struct{}{}
+		err := p.room(ctx)
+		got := false
+		if err == nil {
+			if got, err = p.take(ctx); !got {
+				p.q.slots <- struct{}{}
+			}
 		}
 		if err == nil && !got {
-			_, err = p.pull(ctx, pullFor, false)
+			err = p.idle(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
 			attempt = 0
@@ -96,14 +119,14 @@ func (p *puller) run(ctx context.Context) {
 	}
 }
 
-// recover waits before the next pull, and makes the consumer anew if the server
-// has none.
+// recover waits before the next pull, and makes the consumers anew if the server
+// lacks one.
 func (p *puller) recover(ctx context.Context, attempt int, err error) {
-	if p.q.Retrying.pause(ctx, "task queue: team "+p.team, attempt, time.Now(), err) != nil {
+	if p.q.Retrying.pause(ctx, "task queue "+p.name, attempt, time.Now(), err) != nil {
 		return
 	}
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errConsumerGone) {
-		if err := p.makeConsumer(ctx); err != nil && ctx.Err() == nil {
+		if err := p.makeConsumers(ctx); err != nil && ctx.Err() == nil {
 			p.q.bad(err)
 		}
 	}
@@ -111,17 +134,65 @@ func (p *puller) recover(ctx context.Context, attempt int, err error) {
 
 var errConsumerGone = errors.New("the consumer is gone")
 
-// pull asks for one task and takes what comes, with the slot if there is one.
-// got means that the slot was used. With wait 0 the server answers at once.
-func (p *puller) pull(ctx context.Context, wait time.Duration, slot bool) (got bool, err error) {
-	select {
-	case m := <-p.in: // from an earlier pull that was given up
-		if status(m) == "" {
-			p.q.arrived(m, slot)
-			return slot, nil
+// room waits for a slot. A task that comes meanwhile, to a pull that was left at
+// the server, goes to a node that has room.
+func (p *puller) room(ctx context.Context) error {
+	for {
+		select {
+		case <-p.q.slots:
+			return nil
+		case m := <-p.in:
+			if _, err := p.hear(m, false); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-	default:
 	}
+}
+
+// take uses a slot for a task that waits, of the highest priority. A lane with a
+// pull at the server has none, for that pull would have had it.
+func (p *puller) take(ctx context.Context) (got bool, err error) {
+	for len(p.in) > 0 {
+		if task, err := p.hear(<-p.in, true); task || err != nil {
+			return task, err
+		}
+	}
+	for _, l := range p.lanes {
+		if l.asked != "" && time.Now().Before(l.until) {
+			continue
+		}
+		if err := p.ask(l, 0); err != nil {
+			return false, err
+		}
+		for l.asked != "" {
+			if task, err := p.answer(ctx, true); task || err != nil {
+				return task, err
+			}
+		}
+	}
+	return false, nil
+}
+
+// idle waits, without a slot, until a task has come.
+func (p *puller) idle(ctx context.Context) error {
+	for {
+		for _, l := range p.lanes {
+			if l.asked == "" {
+				if err := p.ask(l, pullFor); err != nil {
+					return err
+				}
+			}
+		}
+		if task, err := p.answer(ctx, false); task || err != nil {
+			return err
+		}
+	}
+}
+
+// ask asks the server for one task of a lane. With wait 0 it answers at once.
+func (p *puller) ask(l *lane, wait time.Duration) error {
 	req := struct {
 		Batch   int           `json:"batch"`
 		Expires time.Duration `json:"expires,omitempty"`
@@ -129,37 +200,70 @@ func (p *puller) pull(ctx context.Context, wait time.Duration, slot bool) (got b
 	}{1, wait, wait == 0}
 	b, err := json.Marshal(req)
 	if err != nil {
-		return false, err
+		return err
 	}
 	p.n++
 	inbox := p.inbox + "." + strconv.Itoa(p.n)
-	if err := p.q.nc.PublishRequest(p.subject, inbox, b); err != nil {
-		return false, err
+	if err := p.q.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+taskStream+"."+l.consumer, inbox, b); err != nil {
+		return err
 	}
-	t := time.NewTimer(wait + attemptTimeout)
-	defer t.Stop()
-	for {
-		select {
-		case m := <-p.in:
-			s := status(m)
-			switch {
-			case s == "":
-				p.q.arrived(m, slot)
-				return slot, nil
-			case m.Subject != inbox: // the end of a pull that was given up
-			case s == "404", s == "408": // none there, time is up
-				return false, nil
-			case s == "503":
-				return false, nats.ErrNoResponders
-			case s != "100":
-				return false, fmt.Errorf("%w: %s %s", errConsumerGone, s, m.Header.Get("Description"))
-			}
-		case <-t.C:
-			return false, nats.ErrTimeout
-		case <-ctx.Done():
-			return false, ctx.Err()
+	l.asked, l.until = inbox, time.Now().Add(wait+attemptTimeout)
+	return nil
+}
+
+// answer waits for the next message to the inbox, or for a pull to be given up.
+func (p *puller) answer(ctx context.Context, slot bool) (task bool, err error) {
+	var first *lane
+	for _, l := range p.lanes {
+		if l.asked != "" && (first == nil || l.until.Before(first.until)) {
+			first = l
 		}
 	}
+	t := time.NewTimer(time.Until(first.until))
+	defer t.Stop()
+	select {
+	case m := <-p.in:
+		return p.hear(m, slot)
+	case <-t.C:
+		first.asked = ""
+		return false, nats.ErrTimeout
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// hear takes a message to the inbox: a task, with the slot if there is one, or
+// the end of a pull.
+func (p *puller) hear(m *nats.Msg, slot bool) (task bool, err error) {
+	s := status(m)
+	if s == "" {
+		if md, err := m.Metadata(); err == nil {
+			p.answered(func(l *lane) bool { return l.consumer == md.Consumer })
+		}
+		p.q.arrived(m, slot)
+		return true, nil
+	}
+	if s == "100" || !p.answered(func(l *lane) bool { return l.asked == m.Subject }) {
+		return false, nil // no end, or that of a pull that was given up
+	}
+	switch s {
+	case "404", "408": // none there, time is up
+		return false, nil
+	case "503":
+		return false, nats.ErrNoResponders
+	}
+	return false, fmt.Errorf("%w: %s %s", errConsumerGone, s, m.Header.Get("Description"))
+}
+
+// answered notes that the pull of a lane has come to its end.
+func (p *puller) answered(is func(*lane) bool) bool {
+	for _, l := range p.lanes {
+		if is(l) {
+			l.asked = ""
+			return true
+		}
+	}
+	return false
 }
 
 // status is JetStream's status of a message, "" for a task.

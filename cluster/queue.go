@@ -51,9 +51,9 @@ type queue struct {
 	quit  context.CancelFunc
 	wg    sync.WaitGroup
 
-	mu    sync.Mutex // guards the fields below; never held while Deliver runs
-	held  map[string]*delivery
-	teams map[string]context.CancelFunc
+	mu     sync.Mutex // guards the fields below; never held while Deliver runs
+	held   map[string]*delivery
+	served map[string]context.CancelFunc // by the queue's name
 }
 
 // openQueue opens the queue, and makes its stream if there is none. It takes no
@@ -75,7 +75,7 @@ func openQueue(ctx context.Context, nc *nats.Conn, o queueOptions) (*queue, erro
 	}
 	q := &queue{
 		queueOptions: o, nc: nc, js: js, stream: s, pub: publisher{nc: nc, retrying: o.Retrying},
-		slots: make(chan struct{}, o.Room), held: map[string]*delivery{}, teams: map[string]context.CancelFunc{},
+		slots: make(chan struct{}, o.Room), held: map[string]*delivery{}, served: map[string]context.CancelFunc{},
 	}
 	for range o.Room {
 		q.slots <- struct{}{}
@@ -85,7 +85,7 @@ func openQueue(ctx context.Context, nc *nats.Conn, o queueOptions) (*queue, erro
 	return q, nil
 }
 
-// submit puts a task into the queue. A task whose ID was submitted within the
+// submit puts a task into its queue. A task whose ID was submitted within the
 // last 2 minutes is not put in again (duplicate is true); later than that the
 // journal tells that its run is there already. It waits, within ctx, for a
 // queue that is away.
@@ -96,10 +96,7 @@ func (q *queue) submit(ctx context.Context, t messages.Task) (duplicate bool, er
 // submitAs is submit under another id than the task's, for one that is put in
 // again on purpose.
 func (q *queue) submitAs(ctx context.Context, t messages.Task, id string) (duplicate bool, err error) {
-	if err := messages.CheckName("task id", t.ID); err != nil {
-		return false, err
-	}
-	if err := messages.CheckName("team", t.Team); err != nil {
+	if err := checkTask(t); err != nil {
 		return false, err
 	}
 	h, data, err := messages.Encode(messages.Envelope{ID: id, Run: t.ID, Time: now(), Trace: traceparent(ctx), Body: &t})
@@ -107,66 +104,76 @@ func (q *queue) submitAs(ctx context.Context, t messages.Task, id string) (dupli
 		return false, messages.AsError(err, messages.Invalid, "task "+t.ID)
 	}
 	a, err := q.pub.publish(ctx, pending{
-		msg: &nats.Msg{Subject: messages.Subject(messages.SubjectTasks, t.Team), Header: h, Data: data}, what: named("task " + t.ID),
+		msg: &nats.Msg{Subject: taskSubject(t), Header: h, Data: data}, what: named("task " + t.ID),
 	})
 	return a.Duplicate, err
 }
 
-// serve starts taking the tasks of a team. It returns when the first task can
-// be delivered; serving a team twice is once.
-func (q *queue) serve(ctx context.Context, team string) error {
-	if err := messages.CheckName("team", team); err != nil {
+// serve starts taking the tasks of a queue. It returns when the first task can
+// be delivered; serving a queue twice is once.
+func (q *queue) serve(ctx context.Context, name string) error {
+	if err := messages.CheckName("queue", name); err != nil {
 		return err
 	}
 	if err := q.ctx.Err(); err != nil {
 		return messages.Errorf(messages.Stopping, "task queue", "it is closed: %w", err)
 	}
-	p, err := newPuller(ctx, q, team)
+	if slices.Contains(q.serves(), name) {
+		return nil
+	}
+	p, err := newPuller(ctx, q, name)
 	if err != nil {
 		return err
 	}
 	pctx, cancel := context.WithCancel(q.ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.teams[team] != nil || q.ctx.Err() != nil {
+	if q.served[name] != nil || q.ctx.Err() != nil {
 		cancel()
 		p.close()
 		return nil
 	}
-	q.teams[team] = cancel
+	q.served[name] = cancel
 	q.wg.Go(func() { p.run(pctx) })
 	return nil
 }
 
-// leave stops taking a team's tasks. What is held of them stays held.
-func (q *queue) leave(team string) {
+// leave stops taking a queue's tasks. What is held of them stays held.
+func (q *queue) leave(name string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if cancel := q.teams[team]; cancel != nil {
+	if cancel := q.served[name]; cancel != nil {
 		cancel()
-		delete(q.teams, team)
+		delete(q.served, name)
 	}
 }
 
-// serves names what this node takes tasks of, sorted.
+// serves names the queues that this node takes tasks from, sorted.
 func (q *queue) serves() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Sorted(maps.Keys(q.teams))
+	return slices.Sorted(maps.Keys(q.served))
 }
 
-// waiting returns the tasks in the queue, oldest first: those that nobody has
-// taken, and those that are held.
-func (q *queue) waiting(ctx context.Context) ([]messages.Task, error) {
-	var ts []messages.Task
+// queued is a task in the stream.
+type queued struct {
+	messages.Task
+	seq   uint64
+	queue string // where it is, which is not where it was put first if it was moved
+}
+
+// list returns the tasks on the subjects that match a filter, oldest first: those
+// that nobody has taken, and those that are held.
+func (q *queue) list(ctx context.Context, filter string) ([]queued, error) {
+	var ts []queued
 	var last uint64
 	err := q.Retrying.retryWithin(ctx, listTimeout, "task queue", func(ctx context.Context) error {
 		for {
-			n, err := getBatch(ctx, q.nc, taskStream, getRequest{Seq: last + 1, Next: messages.SubjectTasks + ".>", Batch: batchRecords, MaxBytes: batchBytes},
+			n, err := getBatch(ctx, q.nc, taskStream, getRequest{Seq: last + 1, Next: filter, Batch: batchRecords, MaxBytes: batchBytes},
 				func(m *nats.Msg, seq uint64) error {
 					last = seq
-					if t, err := decodeTask(m); err == nil { // others are reported when they are delivered
-						ts = append(ts, *t)
+					if t, err := decodeTask(m.Header, m.Data); err == nil { // others are reported when they are delivered
+						ts = append(ts, queued{*t, seq, queueOf(m.Header.Get(jetstream.SubjectHeader))})
 					}
 					return nil
 				})
@@ -176,6 +183,59 @@ func (q *queue) waiting(ctx context.Context) ([]messages.Task, error) {
 		}
 	})
 	return ts, err
+}
+
+// waiting returns the tasks in all queues, oldest first.
+func (q *queue) waiting(ctx context.Context) ([]messages.Task, error) {
+	list, err := q.list(ctx, messages.SubjectTasks+".>")
+	var ts []messages.Task
+	for _, t := range list {
+		ts = append(ts, t.Task)
+	}
+	return ts, err
+}
+
+// find returns a task's messages in all queues.
+func (q *queue) find(ctx context.Context, t messages.Task) ([]queued, error) {
+	list, err := q.list(ctx, messages.Subject(messages.SubjectTasks, "*", "*", sessionToken(t)))
+	return slices.DeleteFunc(list, func(other queued) bool { return other.ID != t.ID }), err
+}
+
+// holds reports whether a task that has a session is in a queue, by what the
+// stream's leader says.
+func (q *queue) holds(ctx context.Context, t messages.Task) (bool, error) {
+	req := getRequest{Seq: 1, Next: messages.Subject(messages.SubjectTasks, "*", "*", sessionToken(t))}
+	for {
+		var m stored
+		err := q.Retrying.retry(ctx, "task queue", func(ctx context.Context) (err error) {
+			m, err = getFromLeader(ctx, q.nc, taskStream, req)
+			return err
+		})
+		switch {
+		case apiCode(err) == codeNoMessage:
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		if other, err := decodeTask(m.header, m.data); err == nil && other.ID == t.ID {
+			return true, nil
+		}
+		req.Seq = m.seq + 1
+	}
+}
+
+// remove deletes messages from the stream, whoever holds them. It is for those of
+// a run that has ended, or that were put elsewhere.
+func (q *queue) remove(ctx context.Context, ts []queued) error {
+	for _, t := range ts {
+		err := q.Retrying.retry(ctx, "task "+t.ID+": taking it out of the queue", func(ctx context.Context) error {
+			return deleteMsg(ctx, q.nc, taskStream, t.seq)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stop takes no more tasks, and hands everything back that is held, so that it
@@ -230,7 +290,7 @@ func (q *queue) signs() {
 // arrived takes one message that the server has delivered to this node. slot
 // says that the caller has taken a slot for it.
 func (q *queue) arrived(m *nats.Msg, slot bool) {
-	t, err := decodeTask(m)
+	t, err := decodeTask(m.Header, m.Data)
 	if err != nil {
 		q.refuse(m, err)
 	}
@@ -295,8 +355,8 @@ func (q *queue) bad(err error) {
 	}
 }
 
-func decodeTask(m *nats.Msg) (*messages.Task, error) {
-	e, err := messages.Decode(m.Header, m.Data)
+func decodeTask(h nats.Header, data []byte) (*messages.Task, error) {
+	e, err := messages.Decode(h, data)
 	if err != nil {
 		return nil, err
 	}

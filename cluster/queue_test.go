@@ -279,7 +279,7 @@ func TestWhatIsNoTaskIsReported(t *testing.T) {
 	ok(t, q.serve(ctx, "team"))
 	publish := func(h nats.Header, data string) {
 		t.Helper()
-		must(q.js.PublishMsg(ctx, &nats.Msg{Subject: "covey.tasks.team", Header: h, Data: []byte(data)}))(t)
+		must(q.js.PublishMsg(ctx, &nats.Msg{Subject: taskSubject(task("x")), Header: h, Data: []byte(data)}))(t)
 	}
 	publish(nats.Header{messages.HeaderVersion: {"99"}, messages.HeaderKind: {"task"}}, "{}")
 	if err := <-bad; !errors.Is(err, messages.ErrVersion) {

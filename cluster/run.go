@@ -27,6 +27,17 @@ type result struct {
 	info   *messages.RunInfo // in place of answer and err
 }
 
+// resultOf is the result in a run's last record.
+func resultOf(last messages.Body) result {
+	switch b := last.(type) {
+	case *messages.Done:
+		return result{ended: true, answer: b.Answer}
+	case *messages.Failed:
+		return result{ended: true, err: b.Error}
+	}
+	return result{}
+}
+
 func (r *Run) finish(res result) {
 	r.once.Do(func() {
 		if i := res.info; i != nil {

@@ -65,7 +65,7 @@ type shown struct {
 // inEffect resolves every provider, every type of call, and every member that
 // has settings of its own.
 func inEffect(g *global, file teamfile.File, only, kind string) ([]shown, error) {
-	cfg := g.config(file, nil)
+	cfg := g.config(file)
 	r, err := cfg.Resolver()
 	if err != nil {
 		return nil, err

@@ -190,7 +190,7 @@ it fails, the call stays parked.`,
 
 // alone is a model with its stack around it, without a node.
 func (g *global) alone(file teamfile.File, ref string) (provider.Model, error) {
-	cfg := g.config(file, nil)
+	cfg := g.config(file)
 	models, err := cfg.Registry()
 	if err != nil {
 		return nil, err

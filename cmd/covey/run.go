@@ -65,7 +65,7 @@ func run(cmd *cobra.Command, g *global, f runFlags, path, question string) error
 	task := messages.Task{ID: f.id, Team: team.Name, Prompt: question, Definition: team.Definition, Deadline: f.deadline()}
 	s := newSession(cmd, g, f.quiet, team)
 	s.elsewhere = "run the team on the built-in scripted model, to see it work: --model scripted"
-	cfg := g.config(file, s.accept)
+	cfg := g.config(file)
 	if f.power {
 		cfg.Durability = cluster.SurvivePower
 	}
@@ -76,7 +76,7 @@ func run(cmd *cobra.Command, g *global, f runFlags, path, question string) error
 		if task.ID == "" {
 			task.ID = cluster.NewID()
 		}
-		s.accept[task.ID] = true
+		task.Queue = cluster.OwnQueue(task.ID) // a command runs what it was told to run
 		if err := s.ping(ctx, task.ID); err != nil {
 			return nil, err
 		}
@@ -122,8 +122,7 @@ func resume(cmd *cobra.Command, g *global, quiet bool, id string) error {
 		return err
 	}
 	s := newSession(cmd, g, quiet, team)
-	s.accept[id] = true
-	return s.with(cmd.Context(), g.config(file, s.accept), func(ctx context.Context) (*cluster.Run, error) {
+	return s.with(cmd.Context(), g.config(file), func(ctx context.Context) (*cluster.Run, error) {
 		if err := s.ping(ctx, id); err != nil {
 			return nil, err
 		}
@@ -138,14 +137,13 @@ type session struct {
 	out    io.Writer
 	log    io.Writer // nothing is written to it with --quiet
 	events *progress
-	accept map[string]bool
 	node   *cluster.Node
 	// elsewhere is what else there is to do when the models do not answer.
 	elsewhere string
 }
 
 func newSession(cmd *cobra.Command, g *global, quiet bool, team actors.Team) *session {
-	s := &session{g: g, team: team, out: cmd.OutOrStdout(), log: cmd.ErrOrStderr(), accept: map[string]bool{}}
+	s := &session{g: g, team: team, out: cmd.OutOrStdout(), log: cmd.ErrOrStderr()}
 	if quiet {
 		s.log = io.Discard
 	}
@@ -270,8 +268,8 @@ func (s *session) ping(ctx context.Context, id string) error {
 	return fmt.Errorf("%w\n\nTwo ways on:\n  mend that: start the model server, or get the model, as said above\n  or %s", err, s.elsewhere)
 }
 
-// leftOver finds the newest run of the same team and question that is still in
-// the queue, and that nobody works on: it was interrupted, or its process died
+// leftOver finds the newest run of a command with the same team and question that
+// is still in the queue, and that nobody works on: it was interrupted, or its process died
 // with the answer in the journal and before anybody saw it.
 func (s *session) leftOver(ctx context.Context, task messages.Task) string {
 	tasks, err := s.node.Client().Queue(ctx)
@@ -279,7 +277,7 @@ func (s *session) leftOver(ctx context.Context, task messages.Task) string {
 		return ""
 	}
 	for _, t := range slices.Backward(tasks) {
-		if t.Team != task.Team || t.Prompt != task.Prompt || string(t.Definition) != string(task.Definition) ||
+		if t.Queue != cluster.OwnQueue(t.ID) || t.Team != task.Team || t.Prompt != task.Prompt || string(t.Definition) != string(task.Definition) ||
 			!t.Deadline.IsZero() && time.Now().After(t.Deadline) {
 			continue
 		}

@@ -53,7 +53,7 @@ func TestRunsFilters(t *testing.T) {
 			t.Errorf("runs %s: %q, want %q", args, got, want)
 		}
 	}
-	w.run(t, 0, "runs", "show", "r1").prints("priority  normal", "queue     defined", "node      "+node)
+	w.run(t, 0, "runs", "show", "r1").prints("priority  normal", "queue     run-r1", "node      "+node)
 	w.run(t, 0, "__complete", "runs", "show", "").prints("r1\tWhy?", "r2\tFail!")
 	w.run(t, 0, "__complete", "runs", "purge", "").prints("r1\tWhy?")
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider"
 	"github.com/covey-run/covey/cluster"
-	"github.com/covey-run/covey/messages"
 	"github.com/covey-run/covey/teamfile"
 )
 
@@ -15,20 +14,17 @@ import (
 // of progress, and the store's notes on a crash are no news.
 var silent = slog.New(slog.DiscardHandler)
 
-// config is a node's configuration for one team file. The node takes only the
-// tasks that accept names: a command runs what it was told to run.
-func (g *global) config(f teamfile.File, accept map[string]bool) cluster.Config {
-	cfg := cluster.Config{
+// config is a node's configuration for one team file.
+func (g *global) config(f teamfile.File) cluster.Config {
+	return cluster.Config{
 		Dir: g.dir, URL: g.url, Credentials: g.show, Version: version,
 		Load:     load,
 		Models:   f.Models(),
 		Settings: provider.Levels{File: f.Level()},
 		Routers:  f.Routers,
 		Metrics:  g.metrics, MetricsToken: metricsToken(),
-		Accept: func(t messages.Task) bool { return accept[t.ID] },
 		Logger: silent,
 	}
-	return cfg
 }
 
 // load makes the team of a definition in the journal.
