@@ -259,7 +259,7 @@ func (r *runActor) work(ctx context.Context) *over {
 	defer cancel()
 	if r.away {
 		if lost := r.scope.log.catchUp(keep, r.scope.rt.journal); lost != nil {
-			return &over{err: plainOf(lost, r.task.ID)}
+			return r.unsaid(ctx, lost)
 		}
 	}
 	steps, read, usage := r.scope.log.counts()
@@ -270,12 +270,17 @@ func (r *runActor) work(ctx context.Context) *over {
 		last, ans, err = &messages.Failed{Error: e}, messages.Answer{}, e
 	}
 	if lost := r.scope.append(keep, messages.PlanWriter, "", last); lost != nil {
-		if ctx.Err() != nil && messages.ClassOf(lost) != messages.Fenced {
-			lost = ended(ctx, r.task.ID)
-		}
-		return &over{err: plainOf(lost, r.task.ID)}
+		return r.unsaid(ctx, lost)
 	}
 	return &over{ended: true, answer: ans, err: err}
+}
+
+// unsaid is how a run is left whose last record could not be written.
+func (r *runActor) unsaid(ctx context.Context, lost error) *over {
+	if ctx.Err() != nil && messages.ClassOf(lost) != messages.Fenced {
+		lost = ended(ctx, r.task.ID)
+	}
+	return &over{err: plainOf(lost, r.task.ID)}
 }
 
 // end tells whoever waits, and stops the run's actors.

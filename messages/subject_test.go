@@ -57,3 +57,11 @@ func FuzzParseRunSubject(f *testing.F) {
 		}
 	})
 }
+
+func TestOwnersReadBack(t *testing.T) {
+	for _, n := range []messages.NodeInfo{{Node: "a"}, {Node: "a-1", Epoch: 7}} {
+		if node, epoch := messages.SplitOwner(n.Owner()); node != n.Node || epoch != n.Epoch {
+			t.Errorf("%q: %q, %d", n.Owner(), node, epoch)
+		}
+	}
+}

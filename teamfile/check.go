@@ -25,7 +25,7 @@ func (f File) Check() error {
 	if f.Name == "" {
 		return f.src.refused([]any{"name"}, "", name().Title)
 	}
-	if len(f.Members) == 0 && f.Role == "" {
+	if len(f.Members) == 0 && f.Role == "" && f.External == "" {
 		return f.src.fault(nil, "a team needs members, and a single agent needs a role: this file has neither")
 	}
 	if len(f.Member.Tools) > 0 {
@@ -46,9 +46,14 @@ func (f File) checkMember(at []any, m Member) error {
 	agent := map[string]bool{
 		"role": m.Role != "", "instructions": m.Instructions != "", "max_steps": m.Steps != 0, "timeout": m.Timeout != 0,
 		"fallback": len(m.Fallback) > 0, "kind": m.Kind != "", "priority": m.Priority != 0, "call": m.Call != nil,
-		"max_park": m.Park != nil, "restart": m.Restart != "", "tools": len(m.Tools) > 0, "options": !isZero(m.Options),
+		"max_park": m.Park != nil, "restart": m.Restart != "", "tools": len(m.Tools) > 0,
+		"uses": len(m.Uses) > 0, "pool": m.Pool != "", "external": m.External != "", "options": !isZero(m.Options),
 	}
 	team := map[string]bool{"plan": m.Plan != nil, "supervision": m.Supervision != nil}
+	model := map[string]bool{"model": m.Model != "" && at != nil}
+	for key, given := range agent {
+		model[key] = given && key != "external" && key != "timeout" && key != "restart"
+	}
 	if len(m.Members) == 0 {
 		if key := first(team); key != "" {
 			return f.src.fault(below(at, key), "%s%s is for a team, and this has no members", in(at), key)
@@ -62,6 +67,17 @@ func (f File) checkMember(at []any, m Member) error {
 			s := provider.Settings{Fallback: &provider.FallbackSettings{Rungs: m.Fallback}}
 			if err := s.Check(provider.ForCall); err != nil {
 				return f.src.fault(below(at, "fallback"), "%s%w", in(at), err)
+			}
+		}
+		if key := first(model); m.External != "" && key != "" {
+			return f.src.fault(below(at, key), "%s%s is not allowed together with external: the program %q answers, not a model", in(at), key, m.External)
+		}
+		if err := f.once(at, "uses", m.Uses); err != nil {
+			return err
+		}
+		for i, name := range m.Uses {
+			if slices.Contains(m.Tools, name) {
+				return f.src.fault(below(below(at, "uses"), i), "%suses: %q is in tools too: use one of them", in(at), name)
 			}
 		}
 		return f.once(at, "tools", m.Tools)

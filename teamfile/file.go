@@ -46,12 +46,16 @@ type Member struct {
 	// Call are settings of its calls, above all others.
 	Call *provider.Settings `json:"call,omitempty" jsonschema:"settings of its model calls alone: retry, cache (on or off), fallback"`
 	// Tools name tools of the file, built-in ones, or ones that a program adds.
-	Tools   []string           `json:"tools,omitempty" jsonschema:"the names of the tools that it may call"`
-	Options provider.Options   `json:"options,omitzero" jsonschema:"tune its model calls"`
-	Steps   int                `json:"max_steps,omitempty" jsonschema:"how many model calls one turn may take; 8 if not given"`
-	Timeout Duration           `json:"timeout,omitempty" jsonschema:"bounds one turn; not bounded if not given"`
-	Park    *Duration          `json:"max_park,omitempty" jsonschema:"how long a turn waits in all for a provider whose breaker is open; 5m if not given, 0s for not at all"`
-	Restart supervisor.Restart `json:"restart,omitempty" jsonschema:"when it is started again: permanent (always, the default), transient (after a failure) or temporary (never)"`
+	Tools []string `json:"tools,omitempty" jsonschema:"the names of the tools that it may call"`
+	// Uses name tools that the node on which it lives lends.
+	Uses     []string           `json:"uses,omitempty" jsonschema:"the names of tools that the node on which it lives lends; it lives on one that has them"`
+	Pool     string             `json:"pool,omitempty" jsonschema:"the pool of nodes on which it lives; any node if not given"`
+	External string             `json:"external,omitempty" jsonschema:"the name of a program that answers in place of a model: a NATS client that takes asks at covey.members.NAME"`
+	Options  provider.Options   `json:"options,omitzero" jsonschema:"tune its model calls"`
+	Steps    int                `json:"max_steps,omitempty" jsonschema:"how many model calls one turn may take; 8 if not given"`
+	Timeout  Duration           `json:"timeout,omitempty" jsonschema:"bounds one turn; not bounded if not given"`
+	Park     *Duration          `json:"max_park,omitempty" jsonschema:"how long a turn waits in all for a provider whose breaker is open; 5m if not given, 0s for not at all"`
+	Restart  supervisor.Restart `json:"restart,omitempty" jsonschema:"when it is started again: permanent (always, the default), transient (after a failure) or temporary (never)"`
 
 	Plan        *Plan        `json:"plan,omitempty" jsonschema:"how the members work"`
 	Supervision *Supervision `json:"supervision,omitempty" jsonschema:"what happens when a member fails"`

@@ -212,7 +212,7 @@ func limit(s *jsonschema.Schema) {
 		switch {
 		case field == "name" && slices.Contains(s.Required, field), field == "synthesizer":
 			p.Pattern, p.Title = name().Pattern, name().Title
-		case field == "kind" && len(p.Enum) == 0:
+		case field == "kind" && len(p.Enum) == 0, field == "pool", field == "external":
 			p.Pattern, p.Title = name().Pattern, name().Title
 		case field == "fallback" && p.Type == "array":
 			p.MaxItems = jsonschema.Ptr(provider.MaxRungs - 1)

@@ -108,7 +108,11 @@ func (f File) agent(at []any, m Member, model string, o Options) (actors.Agent, 
 	a := actors.Agent{
 		Name: m.Name, Role: m.Role, Instructions: m.Instructions, Model: model, Options: m.Options,
 		Fallback: m.Fallback, Kind: m.Kind, Priority: m.Priority, Calls: m.Call,
+		Uses: m.Uses, Pool: m.Pool, External: m.External,
 		MaxSteps: m.Steps, Timeout: time.Duration(m.Timeout), MaxPark: orNever(m.Park), Restart: m.Restart,
+	}
+	if m.External != "" {
+		a.Model, model = "", "-"
 	}
 	if model == "" {
 		return a, f.src.fault(below(at, "name"), "%smodel is missing: use one as ollama/llama3.2, here or for the whole team", in(at))

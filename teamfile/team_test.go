@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,12 @@ func TestTeamHasEverythingThatTheFileSays(t *testing.T) {
 			t.Errorf("council: %+v", a)
 		}
 	}
+	if a := council.Members[1].(actors.Agent); a.Pool != "gpu" || !slices.Equal(a.Uses, []string{"render"}) {
+		t.Errorf("younger %+v", a)
+	}
+	if a := council.Members[2].(actors.Agent); a.External != "translator" || a.Model != "" || a.Timeout != 5*time.Minute {
+		t.Errorf("stranger %+v", a)
+	}
 }
 
 func TestProviderSettings(t *testing.T) {
@@ -118,8 +125,8 @@ func TestProviderSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]string{
-		"retry.attempts": "testdata/full.yaml:67", "retry.initial": "testdata/full.yaml:55", "queue.concurrency": "testdata/full.yaml:53",
-		"fallback.rungs": "testdata/full.yaml:60", "prices.llama3.2": "testdata/full.yaml:61",
+		"retry.attempts": "testdata/full.yaml:68", "retry.initial": "testdata/full.yaml:56", "queue.concurrency": "testdata/full.yaml:54",
+		"fallback.rungs": "testdata/full.yaml:61", "prices.llama3.2": "testdata/full.yaml:62",
 	} {
 		for _, v := range e.Values {
 			if v.Key == key && v.Source != want {
