@@ -29,7 +29,7 @@ const (
 	MemberPlaced   EventKind = "member.placed" // Path is the member, Name the node on which it lives now
 	MemberMoves    EventKind = "member.moves"  // from the node Name, without having failed
 	MemberWaits    EventKind = "member.waits"  // for a node to live on; Text says for which
-	TurnParked     EventKind = "turn.parked" // waits for a provider until Until
+	TurnParked     EventKind = "turn.parked"   // waits for a provider until Until
 	ModelReplied   EventKind = "model.replied"
 	ModelChunk     EventKind = "model.chunk" // Text is the piece, Attempt its attempt
 	ToolCalled     EventKind = "tool.called"
