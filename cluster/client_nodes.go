@@ -82,11 +82,10 @@ func (c *Client) Nodes(ctx context.Context) ([]NodeState, error) {
 
 // roster is what the nodes' leases say; none where nodes have none.
 func (c *Client) roster(ctx context.Context) ([]messages.NodeInfo, error) {
-	const prefix = "$KV." + leaseBucket + "."
 	var roster []messages.NodeInfo
 	err := c.journal.pub.retrying.retry(ctx, "leases of the nodes", func(ctx context.Context) error {
 		roster = nil
-		_, err := getBatch(ctx, c.nc, "KV_"+leaseBucket, getRequest{MultiLast: []string{prefix + ">"}}, func(m *nats.Msg, rev uint64) error {
+		_, err := getBatch(ctx, c.nc, "KV_"+leaseBucket, getRequest{MultiLast: []string{leaseSubject("*")}}, func(m *nats.Msg, rev uint64) error {
 			var i messages.NodeInfo
 			if m.Header.Get("KV-Operation") != "" || m.Header.Get(jetstream.MarkerReasonHeader) != "" || json.Unmarshal(m.Data, &i) != nil || i.Node == "" {
 				return nil // a lease that is over

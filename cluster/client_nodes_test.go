@@ -13,6 +13,7 @@ import (
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/plan"
 	"github.com/covey-run/covey/actors/provider"
+	"github.com/covey-run/covey/actors/tool"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -145,4 +146,49 @@ func TestGraft(t *testing.T) {
 	if left := trees[1].Children[0].Children; len(left) != 1 || left[0].Name != "r9.critic" {
 		t.Errorf("%+v", left)
 	}
+}
+
+// TestTreeSpansNodes: a member that lives on another node stands in its run, with
+// what is below it there.
+func TestTreeSpansNodes(t *testing.T) {
+	ctx := testCtx(t)
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	m := newHeldModel()
+	look := tool.Must(tool.New("look", "looks", func(context.Context, struct{}) (string, error) { return "", nil }, tool.Pure))
+	team := actors.Team{Name: "pair", Plan: plan.Pipeline{}, Members: []actors.Member{
+		actors.Agent{Name: "one", Model: "held", Pool: "far", Tools: []tool.Tool{look}}, actors.Agent{Name: "two", Model: "held"},
+	}}
+	a := startNode(t, Config{URL: url, Name: "a", Models: m.providers()})
+	b := startNode(t, Config{URL: url, Name: "b", Pools: []string{"far"}, Models: m.providers()})
+	b.mu.Lock()
+	b.members["pair"] = team // known, and not served
+	b.mu.Unlock()
+	run := must(a.Submit(ctx, team, messages.Task{ID: "r", Prompt: "Why?"}))(t)
+	await(t, m.asked)
+	trees := must(b.Client().Tree(ctx))(t)
+	if len(trees) != 2 || trees[0].Name != "a" || trees[1].Name != "b" {
+		t.Fatalf("%+v", trees)
+	}
+	at := &trees[0]
+	for _, name := range []string{"runs", "r", "one"} {
+		if at = below(at, name); at == nil {
+			t.Fatalf("no %s in %+v", name, trees[0])
+		}
+	}
+	if at.Detail["node"] != "b" || at.State != messages.Running || len(at.Children) == 0 {
+		t.Errorf("%+v", at)
+	}
+	if g := below(&trees[1], guestsName); g != nil && len(g.Children) > 0 {
+		t.Errorf("it is still on b: %+v", g)
+	}
+	own := must(a.Client().NodeTree(ctx, "b"))(t)
+	if g := below(&own, guestsName); g == nil || len(g.Children) != 1 || g.Children[0].Name != "r.one" {
+		t.Errorf("%+v", own)
+	}
+	if i := must(b.Client().Run(ctx, "r"))(t); i.Placed["one"] != "b" {
+		t.Errorf("%+v", i)
+	}
+	m.answer <- struct{}{}
+	m.answer <- struct{}{}
+	must(run.Wait(ctx))(t)
 }
