@@ -124,6 +124,7 @@ costs a pause and never an answer.
   covey demo                          a team in action, with no model server
   covey run TEAM.yaml "QUESTION"      a team of yours
   covey runs                          what has run, and what was interrupted
+  covey serve                         a node that takes tasks from the queue
   covey submit TEAM.yaml "QUESTION"   a question for the queue of the nodes
   covey nodes                         the nodes, and how each is
   covey tree                          the live supervision tree of the nodes
@@ -168,7 +169,7 @@ Ctrl-C. With --json each command prints JSON on stdout, and a failure as
 		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), certCmd(g), schemaCmd(), chaosNATSCmd(), chaosToolCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), serveCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), certCmd(g), schemaCmd(), chaosNATSCmd(), chaosToolCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}

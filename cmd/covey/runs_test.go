@@ -19,7 +19,7 @@ scripted:
 `
 
 // decode reads a process's JSON.
-func decode[T any](t *testing.T, p *process) (v T) {
+func decode[T any](t testing.TB, p *process) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(p.out.String()), &v); err != nil {
 		t.Fatalf("%v\n%s", err, p)
