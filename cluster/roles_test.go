@@ -88,6 +88,7 @@ func TestRoles(t *testing.T) {
 		}
 	}
 	everything := must(observer.nc.SubscribeSync("covey.>"))(t)
+	ok(t, observer.nc.Flush()) // the next is said on another connection
 	must(submitter.queue.submit(ctx, messages.Task{ID: "heard", Team: "quick", Prompt: "Well?", Submitted: now()}))(t)
 	must(everything.NextMsgWithContext(ctx))(t)
 
@@ -130,6 +131,37 @@ func TestRoles(t *testing.T) {
 	ok(t, submitter.Cancel(ctx, "slow", "enough"))
 	if f, failed := follow(t, ctx, observer, "slow").(*messages.Failed); !failed || f.Error.Class != messages.Canceled {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A program with a member's key serves a member, and may do nothing else.
+func TestTheRoleOfAProgram(t *testing.T) {
+	t.Parallel()
+	cfg := clusterConfigs(t, 1)[0]
+	n := startAll(t, []Config{cfg})[0]
+	ctx := testCtx(t)
+	own := as(cfg, "member")
+	show := must(own.Credentials.options())(t)
+	nc := must(connect(ctx, own.URL, "program", connEvents{}, show...))(t)
+	t.Cleanup(nc.Close)
+	must(nc.Subscribe("covey.members.echo", func(m *nats.Msg) {
+		_ = m.Respond([]byte("+OK"))
+		reply := nats.NewMsg(messages.Subject(messages.SubjectBus, m.Header.Get("Covey-Run"), "echo"))
+		reply.Header = nats.Header{
+			"Covey-Version": {"1"}, "Covey-Kind": {"reply"}, "Covey-Run": m.Header["Covey-Run"], "Covey-Writer": m.Header["Covey-Writer"],
+		}
+		reply.Data = []byte(`{"step":"` + m.Header.Get("Covey-Step") + `","from":"echo","answer":{"text":"said by a program"}}`)
+		if _, err := nc.RequestMsg(reply, 5*time.Second); err != nil {
+			t.Error(err)
+		}
+	}))(t)
+	ok(t, nc.Flush())
+	ans, err := n.Ask(ctx, actors.Agent{Name: "echo", External: "echo"}, "Well?")
+	if err != nil || ans.Text != "said by a program" {
+		t.Errorf("%+v, %v", ans, err)
+	}
+	for _, subject := range []string{"covey.tasks.q.normal.-", "covey.runs.r.plan", "$JS.API.INFO", "covey.nodes.n1.drain"} {
+		wantClass(t, request(ctx, nc, subject, "{}"), messages.Unauthorized, subject)
 	}
 }
 

@@ -45,6 +45,7 @@ remove NAME.pem and NAME.key first.
   users.json                  for each node: whose keys have which role
   NAME.pem NAME.key NAME.nk   for that node
   submit.nk, observe.nk       for those who submit, and for those who only look
+  member.nk                   for programs that serve members ("external")
   nats.conf                   for a NATS server of your own, with the same roles`,
 		Example: `  covey cert init n1=10.0.0.1 n2=10.0.0.2 n3=10.0.0.3
   covey runs --nats tls://10.0.0.1:4222 --ca certs/ca.pem --nkey certs/observe.nk`,

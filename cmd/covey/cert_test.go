@@ -26,7 +26,7 @@ func TestCert(t *testing.T) {
 	w.run(t, 0, "cert", "show", "--dir", dir).prints("authority", "n2.example,10.0.0.2", "observe")
 	var all []certs.Shown
 	ok(t, json.Unmarshal([]byte(w.run(t, 0, "cert", "show", "--dir", dir, "--json").out.String()), &all))
-	if len(all) != 5 {
+	if len(all) != 6 {
 		t.Errorf("%+v", all)
 	}
 	w.run(t, 2, "cert", "init", "--dir", dir).says("NAME is missing")

@@ -35,7 +35,7 @@ func read1(t *testing.T, path string) string {
 func TestInitAddsAndReplacesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "certs")
 	made, err := Init(dir, []Spec{{Name: "n1"}}, 0)
-	want := []string{"ca.key", "ca.pem", "n1.key", "n1.nk", "n1.pem", "nats.conf", "observe.nk", "submit.nk", "users.json"}
+	want := []string{"ca.key", "ca.pem", "member.nk", "n1.key", "n1.nk", "n1.pem", "nats.conf", "observe.nk", "submit.nk", "users.json"}
 	if err != nil || !slices.Equal(made, want) {
 		t.Fatalf("made %q, want %q (%v)", made, want, err)
 	}
@@ -159,7 +159,7 @@ func TestExpired(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	all, err := Show(dir)
-	if err != nil || !all[3].Expired {
+	if err != nil || !all[4].Expired {
 		t.Errorf("%+v (%v)", all, err)
 	}
 }

@@ -24,8 +24,11 @@ func writeConf(dir string, users []User) error {
 	for _, u := range users {
 		p := Permissions(u)
 		fmt.Fprintf(&b, "    { # %s: %s\n      nkey: %s\n      permissions {\n", u.Name, u.Role, u.Key)
-		fmt.Fprintf(&b, "        publish { allow: [%s] }\n        subscribe { allow: [%s] }\n      }\n    }\n",
-			quoted(p.Publish.Allow), quoted(p.Subscribe.Allow))
+		fmt.Fprintf(&b, "        publish { allow: [%s] }\n        subscribe { allow: [%s] }\n", quoted(p.Publish.Allow), quoted(p.Subscribe.Allow))
+		if r := p.Response; r != nil {
+			fmt.Fprintf(&b, "        allow_responses { max: %d, expires: %q }\n", r.MaxMsgs, r.Expires)
+		}
+		b.WriteString("      }\n    }\n")
 	}
 	fmt.Fprintf(&b, confTail, commented(tlsBlock(abs, name, "    verify: true\n    timeout: 5\n")))
 	return replace(filepath.Join(dir, ConfFile), []byte(b.String()), 0o644)

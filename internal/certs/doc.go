@@ -4,5 +4,6 @@
 //
 // What goes where: ca.key stays where the folder was made. A node gets ca.pem,
 // users.json, and its own NAME.pem, NAME.key and NAME.nk; a submitter ca.pem and
-// submit.nk; an observer ca.pem and observe.nk.
+// submit.nk; an observer ca.pem and observe.nk; a
+// program that serves members ca.pem and member.nk.
 package certs

@@ -37,7 +37,7 @@ type Spec struct {
 var loopback = []string{"localhost", "127.0.0.1", "::1"}
 
 // reserved are names that files or keys of the folder have.
-var reserved = []string{"ca", "nats", "users", string(Submit), string(Observe)}
+var reserved = []string{"ca", "nats", "users", string(Submit), string(Observe), string(Member)}
 
 func (s Spec) check() error {
 	if err := messages.CheckName("node", s.Name); err != nil {
@@ -90,7 +90,7 @@ func Init(dir string, nodes []Spec, days int) (made []string, err error) {
 			return nil, err
 		}
 	}
-	for _, r := range []Role{Submit, Observe} {
+	for _, r := range handed {
 		if users, err = addUser(dir, users, string(r), r); err != nil {
 			return nil, err
 		}
@@ -176,8 +176,8 @@ func Users(dir string) ([]User, error) {
 		return nil, failed(path, err)
 	}
 	for _, u := range l.Users {
-		if !slices.Contains([]Role{Node, Submit, Observe}, u.Role) {
-			return nil, messages.Errorf(messages.Invalid, "", "certificates: %s: user %s: role: %q is not allowed: use %q, %q or %q", path, u.Name, u.Role, Node, Submit, Observe)
+		if !slices.Contains(append(handed, Node), u.Role) {
+			return nil, messages.Errorf(messages.Invalid, "", "certificates: %s: user %s: role: %q is not allowed: use one of %q", path, u.Name, u.Role, append(handed, Node))
 		}
 	}
 	return l.Users, nil

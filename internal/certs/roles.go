@@ -2,6 +2,7 @@ package certs
 
 import (
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -20,7 +21,13 @@ const (
 	Submit Role = "submit"
 	// Observe reads: runs, the queue, nodes, and everything that is said.
 	Observe Role = "observe"
+	// Member serves members as a program (actors.Agent's External): it hears what
+	// programs are asked, and speaks to runs.
+	Member Role = "member"
 )
+
+// handed are the roles, beside nodes', of which each has one key in the folder.
+var handed = []Role{Submit, Observe, Member}
 
 // User is who a key belongs to, as users.json has it. It holds no secret.
 type User struct {
@@ -53,6 +60,11 @@ func Permissions(u User) *server.Permissions {
 		return permissions(
 			[]string{"covey.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$SRV.>", "_INBOX.>"},
 			[]string{"covey.>", "$KV.>", "$SRV.>", inbox})
+	}
+	if u.Role == Member {
+		p := permissions([]string{messages.SubjectBus + ".>"}, []string{messages.SubjectMembers + ".>", inbox})
+		p.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: time.Minute} // to whoever asked
+		return p
 	}
 	publish := []string{
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>",
