@@ -67,7 +67,7 @@ func TestInitAddsAndReplacesNothing(t *testing.T) {
 		}
 	}
 	all, err := Show(dir)
-	if err != nil || len(all) != 5 {
+	if err != nil || len(all) != 6 {
 		t.Fatalf("%+v (%v)", all, err)
 	}
 	for _, s := range all {
@@ -184,7 +184,8 @@ func TestConf(t *testing.T) {
 	for _, u := range o.Nkeys {
 		i := slices.IndexFunc(must(Users(dir))(t), func(v User) bool { return v.Key == u.Nkey })
 		want := Permissions(must(Users(dir))(t)[i])
-		if !slices.Equal(u.Permissions.Publish.Allow, want.Publish.Allow) || !slices.Equal(u.Permissions.Subscribe.Allow, want.Subscribe.Allow) {
+		if !slices.Equal(u.Permissions.Publish.Allow, want.Publish.Allow) || !slices.Equal(u.Permissions.Subscribe.Allow, want.Subscribe.Allow) ||
+			(want.Response != nil) != (u.Permissions.Response != nil) {
 			t.Errorf("%s: %+v, want %+v", u.Nkey, u.Permissions, want)
 		}
 	}
