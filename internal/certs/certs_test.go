@@ -77,7 +77,7 @@ func TestInitAddsAndReplacesNothing(t *testing.T) {
 	}
 	for _, n := range []string{"n1", "n2"} {
 		f, err := Load(dir, n)
-		if err != nil || len(f.Users) != 4 {
+		if err != nil || len(f.Users) != 5 {
 			t.Errorf("%+v (%v)", f, err)
 		}
 	}
