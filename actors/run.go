@@ -298,7 +298,9 @@ func (r *runActor) end(c *supervisor.Context, o *over) {
 		ev.Error = messages.AsError(o.err, messages.Crashed, r.task.ID)
 		ev.Class = ev.Error.Class
 	}
-	r.scope.emit(ev)
+	if r.scope.log != nil { // else it was not begun here
+		r.scope.emit(ev)
+	}
 	r.run.finish(o.ended, o.answer, o.err)
 	c.Stop()
 }

@@ -129,7 +129,7 @@ func classed(err error, what string) error {
 	switch {
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
 		return messages.Errorf(messages.Stopping, what, "this node's connection is closed: %w", err)
-	case errors.Is(err, messages.ErrVersion), errors.Is(err, messages.ErrKind):
+	case isNewer(err):
 		return messages.AsError(fmt.Errorf("%w; a newer node can read it", err), messages.Unavailable, what)
 	case errors.Is(err, messages.ErrWire):
 		return messages.AsError(err, messages.Invalid, what)

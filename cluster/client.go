@@ -205,15 +205,18 @@ func (c *Client) Runs(ctx context.Context) ([]messages.RunInfo, error) {
 
 // waiting returns the tasks in the queue, and those that wait in sessions; some
 // are in both.
-func (c *Client) waiting(ctx context.Context) ([]messages.Task, error) {
-	tasks, err := c.queue.waiting(ctx)
+func (c *Client) waiting(ctx context.Context) ([]queued, error) {
+	tasks, err := c.queue.list(ctx, messages.SubjectTasks+".>")
 	later, err2 := c.waits.waiting(ctx)
-	return append(tasks, later...), errors.Join(err, err2)
+	for _, t := range later {
+		tasks = append(tasks, queued{Task: t})
+	}
+	return tasks, errors.Join(err, err2)
 }
 
 // waitingTask returns a task that no node has begun. Class invalid: there is none
 // of that id.
-func (c *Client) waitingTask(ctx context.Context, run string) (messages.Task, error) {
+func (c *Client) waitingTask(ctx context.Context, run string) (queued, error) {
 	tasks, err := c.waiting(ctx)
 	for _, t := range tasks {
 		if t.ID == run {
@@ -221,9 +224,9 @@ func (c *Client) waitingTask(ctx context.Context, run string) (messages.Task, er
 		}
 	}
 	if err != nil {
-		return messages.Task{}, err
+		return queued{}, err
 	}
-	return messages.Task{}, noSuchRun(run)
+	return queued{}, noSuchRun(run)
 }
 
 // Queue lists the tasks in the queue, oldest first: those that wait for a node,
@@ -231,7 +234,9 @@ func (c *Client) waitingTask(ctx context.Context, run string) (messages.Task, er
 // only if its node died before it could say so.
 func (c *Client) Queue(ctx context.Context) ([]messages.Task, error) { return c.queue.waiting(ctx) }
 
-// Run tells where one run stands. Class invalid: there is no such run.
+// Run tells where one run stands. Class invalid: there is no such run. One that
+// only a newer program can read ([messages.RunNewer]) is an error of class
+// unavailable, and is told as far as it can be.
 func (c *Client) Run(ctx context.Context, run string) (messages.RunInfo, error) {
 	info, err := c.journal.Info(ctx, run, c.alive(ctx))
 	if !errors.Is(err, errNoRecords) {
@@ -241,13 +246,16 @@ func (c *Client) Run(ctx context.Context, run string) (messages.RunInfo, error) 
 	if err != nil {
 		return info, err
 	}
-	return queuedRun(t), nil
+	return queuedRun(t), t.newer
 }
 
 // queuedRun is the line of a task that no node has begun.
-func queuedRun(t messages.Task) messages.RunInfo {
+func queuedRun(t queued) messages.RunInfo {
 	i := messages.RunInfo{Run: t.ID, State: messages.RunQueued, Started: t.Submitted, Last: t.Submitted}
-	describe(&i, t)
+	describe(&i, t.Task)
+	if t.newer != nil {
+		i.Queue, i.State, i.Error = t.queue, messages.RunNewer, messages.AsError(t.newer, messages.Unavailable, "")
+	}
 	return i
 }
 
@@ -280,7 +288,11 @@ func (c *Client) Task(ctx context.Context, run string) (messages.Task, error) {
 			return b.Task, nil
 		}
 	}
-	return c.waitingTask(ctx, run)
+	t, err := c.waitingTask(ctx, run)
+	if err == nil && t.newer != nil {
+		return messages.Task{}, t.newer
+	}
+	return t.Task, err
 }
 
 // put puts a task into its queue, or into its session. again is "" for a task

@@ -112,7 +112,12 @@ func (n *Node) handBack(d *delivery, err error) {
 	case messages.Stopping:
 		n.release(d, 0)
 	default:
-		n.release(d, notTaken)
+		n.seldom("a task is left to other nodes")(err)
+		after := notTaken
+		if isNewer(err) {
+			after = unheldDelay
+		}
+		n.release(d, after)
 	}
 }
 

@@ -347,8 +347,13 @@ func TestARecordOfANewerProgramIsNotSkipped(t *testing.T) {
 		})
 	}
 	infos, err := j.Runs(ctx, func(messages.Claim) bool { return true })
-	if len(infos) != 3 || !errors.Is(err, messages.ErrVersion) || !errors.Is(err, messages.ErrWire) {
+	if len(infos) != 3 || errors.Is(err, messages.ErrVersion) || errors.Is(err, messages.ErrKind) || !errors.Is(err, messages.ErrWire) {
 		t.Errorf("Runs gave %d lines, and %v", len(infos), err)
+	}
+	for _, i := range infos {
+		if newer := i.Run != "damaged"; newer != (i.State == messages.RunNewer) || newer != (i.Error != nil) {
+			t.Errorf("%+v", i)
+		}
 	}
 }
 

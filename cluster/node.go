@@ -44,6 +44,7 @@ type Node struct {
 	members  map[string]actors.Member // by team name
 	handles  map[string][]*Run
 	draining bool
+	told     map[string]time.Time // what was logged, and when: see seldom
 	once     sync.Once
 	stopErr  error
 }
@@ -55,7 +56,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, started: now(), members: map[string]actors.Member{}, handles: map[string][]*Run{}}
+	n := &Node{cfg: cfg, started: now(), members: map[string]actors.Member{}, handles: map[string][]*Run{}, told: map[string]time.Time{}}
 	n.running, n.halt = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -86,7 +87,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.queue, err = openQueue(ctx, n.nc, queueOptions{
-		Shared: cfg.shared(), Replicas: cfg.Replicas, Room: cfg.MaxRuns, Deliver: n.deliver, Bad: n.warn("task queue"), Retrying: n.away,
+		Shared: cfg.shared(), Replicas: cfg.Replicas, Room: cfg.MaxRuns, Deliver: n.deliver, Bad: n.seldom("task queue"), Retrying: n.away,
 	})
 	if err != nil {
 		return nil, err
@@ -127,6 +128,26 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 // warn logs what has no caller.
 func (n *Node) warn(what string) func(error) {
 	return func(err error) { n.cfg.Logger.Warn("covey: "+what, "node", n.cfg.Name, "error", err) }
+}
+
+// seldom is warn for what comes again and again: the same words are logged once
+// an hour.
+func (n *Node) seldom(what string) func(error) {
+	return func(err error) {
+		n.mu.Lock()
+		if len(n.told) >= 1000 {
+			clear(n.told)
+		}
+		words := what + err.Error()
+		again := time.Since(n.told[words]) < time.Hour
+		if !again {
+			n.told[words] = time.Now()
+		}
+		n.mu.Unlock()
+		if !again {
+			n.warn(what)(err)
+		}
+	}
 }
 
 // away logs that the journal or the queue has been away for some tries.

@@ -160,6 +160,7 @@ type queued struct {
 	messages.Task
 	seq   uint64
 	queue string // where it is, which is not where it was put first if it was moved
+	newer error  // set: a newer program wrote it, and the Task has nothing but its ID
 }
 
 // list returns the tasks on the subjects that match a filter, oldest first: those
@@ -172,9 +173,17 @@ func (q *queue) list(ctx context.Context, filter string) ([]queued, error) {
 			n, err := getBatch(ctx, q.nc, taskStream, getRequest{Seq: last + 1, Next: filter, Batch: batchRecords, MaxBytes: batchBytes},
 				func(m *nats.Msg, seq uint64) error {
 					last = seq
-					if t, err := decodeTask(m.Header, m.Data); err == nil { // others are reported when they are delivered
-						ts = append(ts, queued{*t, seq, queueOf(m.Header.Get(jetstream.SubjectHeader))})
+					t := queued{seq: seq, queue: queueOf(m.Header.Get(jetstream.SubjectHeader))}
+					switch task, err := decodeTask(m.Header, m.Data); {
+					case err == nil:
+						t.Task = *task
+					case isNewer(err):
+						t.ID = m.Header.Get(messages.HeaderRun)
+						t.newer = classed(err, "task "+t.ID)
+					default: // it is reported when it is delivered
+						return nil
 					}
+					ts = append(ts, t)
 					return nil
 				})
 			if err != nil || n == 0 {
@@ -185,12 +194,15 @@ func (q *queue) list(ctx context.Context, filter string) ([]queued, error) {
 	return ts, err
 }
 
-// waiting returns the tasks in all queues, oldest first.
+// waiting returns the tasks in all queues that this program can read, oldest
+// first.
 func (q *queue) waiting(ctx context.Context) ([]messages.Task, error) {
 	list, err := q.list(ctx, messages.SubjectTasks+".>")
 	var ts []messages.Task
 	for _, t := range list {
-		ts = append(ts, t.Task)
+		if t.newer == nil {
+			ts = append(ts, t.Task)
+		}
 	}
 	return ts, err
 }
@@ -339,14 +351,27 @@ const unheldDelay = 10 * time.Second
 func (q *queue) refuse(m *nats.Msg, err error) {
 	answer := []byte("+TERM " + err.Error())
 	done := "it was taken out of the queue"
-	if errors.Is(err, messages.ErrVersion) || errors.Is(err, messages.ErrKind) {
+	if isNewer(err) {
 		answer = nakAfter(unheldDelay)
 		done = fmt.Sprintf("it is left to a newer node, and offered again in %v", unheldDelay)
 	}
 	if perr := q.nc.Publish(m.Reply, answer); perr != nil {
 		done = fmt.Sprintf("it could not be answered: %v", perr)
 	}
-	q.bad(messages.Errorf(messages.Invalid, m.Subject, "a message in the task queue cannot be run (%s): %w", done, err))
+	what := "a message"
+	if run := m.Header.Get(messages.HeaderRun); run != "" {
+		what = fmt.Sprintf("the task of run %q", run)
+	}
+	if md, merr := m.Metadata(); merr == nil {
+		what += fmt.Sprintf(", sequence %d,", md.Sequence.Stream)
+	}
+	q.bad(messages.Errorf(messages.Invalid, m.Subject, "%s in the task queue cannot be run (%s): %w", what, done, err))
+}
+
+// isNewer reports whether a message cannot be read because a newer program wrote
+// it.
+func isNewer(err error) bool {
+	return errors.Is(err, messages.ErrVersion) || errors.Is(err, messages.ErrKind)
 }
 
 func (q *queue) bad(err error) {

@@ -22,7 +22,8 @@ const (
 
 // Runs lists every run that has records, oldest first. alive says whether a
 // node lives, and is called from several goroutines. A run that cannot be read
-// is in the list by its name alone, and in the error, which joins all of them.
+// is in the list by its name alone, and in the error, which joins all of them;
+// one that only a newer program can read is in the list alone, with the reason.
 //
 // Of a run that succeeded it reads two records, of any other all.
 func (j *journal) Runs(ctx context.Context, alive aliveFunc) ([]messages.RunInfo, error) {
@@ -53,7 +54,9 @@ func (j *journal) Runs(ctx context.Context, alive aliveFunc) ([]messages.RunInfo
 	for r := range readers {
 		wg.Go(func() {
 			for i := r; i < len(l.runs); i += readers {
-				l.infos[i], l.errs[i] = l.info(ctx, l.runs[i])
+				if l.infos[i], l.errs[i] = l.info(ctx, l.runs[i]); l.infos[i].State == messages.RunNewer {
+					l.errs[i] = nil
+				}
 			}
 		})
 	}
@@ -70,6 +73,9 @@ func (j *journal) Runs(ctx context.Context, alive aliveFunc) ([]messages.RunInfo
 // Info tells where one run stands. Class invalid: it has no records.
 func (j *journal) Info(ctx context.Context, run string, alive aliveFunc) (messages.RunInfo, error) {
 	records, err := j.Read(ctx, run)
+	if isNewer(err) {
+		return j.newer(ctx, run, err), err
+	}
 	if err != nil {
 		return messages.RunInfo{Run: run}, err
 	}
@@ -81,10 +87,45 @@ func (j *journal) Info(ctx context.Context, run string, alive aliveFunc) (messag
 		claims, err = j.claims(ctx, run)
 		return err
 	})
+	if isNewer(err) {
+		return j.newer(ctx, run, err), err
+	}
 	if err != nil {
 		return messages.RunInfo{Run: run}, err
 	}
 	return summarize(run, records, claims, alive), nil
+}
+
+// newer is the line of a run that only a newer program can read, with what can be
+// read of its beginning and of its owner.
+func (j *journal) newer(ctx context.Context, run string, why error) messages.RunInfo {
+	i := messages.RunInfo{Run: run, State: messages.RunNewer, Error: messages.AsError(why, messages.Unavailable, "run "+run)}
+	if e, err := j.first(ctx, run); err == nil {
+		i.Started, i.Last = e.Time, e.Time
+		if b, ok := e.Body.(*messages.Begun); ok {
+			describe(&i, b.Task)
+		}
+	}
+	if e, err := j.last(ctx, messages.Subject(messages.SubjectClaims, run, messages.PlanWriter)); err == nil {
+		if c, ok := e.Body.(*messages.Claim); ok {
+			i.Node, i.Epoch = c.Node, c.Epoch
+		}
+	}
+	return i
+}
+
+// first is the first record of a run's plan.
+func (j *journal) first(ctx context.Context, run string) (first messages.Envelope, err error) {
+	err = j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) error {
+		_, err := getBatch(ctx, j.nc, journalStream,
+			getRequest{Seq: 1, Next: messages.Subject(messages.SubjectRuns, run, messages.PlanWriter), Batch: 1},
+			func(m *nats.Msg, seq uint64) (err error) {
+				first, err = decodeRecord(m.Header, m.Data, seq)
+				return err
+			})
+		return err
+	})
+	return first, err
 }
 
 var errNoRecords = errors.New("it has no records")
@@ -162,16 +203,10 @@ func (l *listing) info(ctx context.Context, run string) (messages.RunInfo, error
 	if _, done := last.Body.(*messages.Done); !ok || !done {
 		return l.j.Info(ctx, run, l.alive)
 	}
-	var first messages.Envelope
-	err := l.j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) error {
-		_, err := getBatch(ctx, l.j.nc, journalStream,
-			getRequest{Seq: 1, Next: messages.Subject(messages.SubjectRuns, run, messages.PlanWriter), Batch: 1},
-			func(m *nats.Msg, seq uint64) (err error) {
-				first, err = decodeRecord(m.Header, m.Data, seq)
-				return err
-			})
-		return err
-	})
+	first, err := l.j.first(ctx, run)
+	if isNewer(err) {
+		return l.j.newer(ctx, run, err), err
+	}
 	if err != nil {
 		return messages.RunInfo{Run: run}, err
 	}

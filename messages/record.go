@@ -130,6 +130,9 @@ const (
 	RunInterrupted RunState = "interrupted"
 	// RunWaiting: a person must settle a tool call that a crash cut off.
 	RunWaiting RunState = "waiting"
+	// RunNewer: its task, or one of its records, is of a version or a kind that
+	// this program does not know; its Error says which.
+	RunNewer RunState = "newer"
 	// RunDone and RunFailed: it ended.
 	RunDone   RunState = "done"
 	RunFailed RunState = "failed"
@@ -156,7 +159,7 @@ type RunInfo struct {
 	Last time.Time `json:"last"`
 	// Steps counts model replies and tool results in the journal.
 	Steps int `json:"steps"`
-	// Answer or Error is set once the run has ended.
+	// Answer or Error is set once the run has ended; Error also for [RunNewer].
 	Answer *Answer `json:"answer,omitempty"`
 	Error  *Error  `json:"error,omitempty"`
 	// Unsettled are tool calls with an intent and no result.

@@ -28,6 +28,7 @@ func runsCmd(g *global) *cobra.Command {
   running      a node works on it
   interrupted  nobody works on it
   waiting      a crash cut off a tool call that may do harm when it is made twice
+  newer        only a newer program can read it, and go on with it
   done         it ended with an answer
   failed       it ended without one`,
 		Args: cobra.NoArgs,
@@ -61,7 +62,7 @@ func runsCmd(g *global) *cobra.Command {
 // states are those of a run.
 var states = []string{
 	string(messages.RunQueued), string(messages.RunRunning), string(messages.RunInterrupted),
-	string(messages.RunWaiting), string(messages.RunDone), string(messages.RunFailed),
+	string(messages.RunWaiting), string(messages.RunNewer), string(messages.RunDone), string(messages.RunFailed),
 }
 
 // runFilter picks runs; what is empty picks all.

@@ -24,7 +24,7 @@ func showCmd(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return client(cmd, g, func(ctx context.Context, c *cluster.Client) error {
 				i, err := c.Run(ctx, args[0])
-				if err != nil {
+				if err != nil && i.State != messages.RunNewer {
 					return err
 				}
 				if g.json {
@@ -100,6 +100,8 @@ func stateInWords(i messages.RunInfo) string {
 		return "queued: it waits for a node"
 	case messages.RunInterrupted:
 		return "interrupted: nobody works on it"
+	case messages.RunNewer:
+		return "newer: a newer program works on it, and can show it"
 	case messages.RunWaiting:
 		return "waiting: a crash cut off a tool call that may do harm when it is made twice"
 	}
