@@ -340,6 +340,9 @@ func TestSchemaAndCompletion(t *testing.T) {
 	if !json.Valid([]byte(p.out.String())) || p.out.String() != string(teamfile.Schema()) {
 		t.Error(p)
 	}
+	if p := w.run(t, 0, "schema", "--wire"); p.out.String() != string(messages.Schema()) {
+		t.Error(p)
+	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		p := w.run(t, 0, "completion", shell)
 		p.prints("covey").quiet(p.err)

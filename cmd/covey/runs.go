@@ -133,7 +133,11 @@ func printRuns(w io.Writer, g *global, infos []messages.RunInfo, left int) error
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "RUN\tTEAM\tSTATE\tSTEPS\tSTARTED\tQUESTION")
 	for _, i := range infos {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s ago\t%s\n", i.Run, i.Team, i.State, i.Steps, ago(i.Started), clip(i.Prompt, 60))
+		started := "?"
+		if !i.Started.IsZero() {
+			started = ago(i.Started) + " ago"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\t%s\n", i.Run, i.Team, i.State, i.Steps, started, clip(i.Prompt, 60))
 	}
 	return tw.Flush()
 }

@@ -53,8 +53,10 @@ func showRun(w io.Writer, i messages.RunInfo, g *global) {
 	line("priority", "%s", i.Priority)
 	line("queue", "%s", i.Queue)
 	line("steps", "%d", i.Steps)
-	line("started", "%s (%s ago)", i.Started.Local().Format(time.DateTime), ago(i.Started))
-	line("last", "%s (%s ago)", i.Last.Local().Format(time.DateTime), ago(i.Last))
+	if !i.Started.IsZero() { // else only a newer program can tell
+		line("started", "%s (%s ago)", i.Started.Local().Format(time.DateTime), ago(i.Started))
+		line("last", "%s (%s ago)", i.Last.Local().Format(time.DateTime), ago(i.Last))
+	}
 	if i.Node != "" {
 		line("node", "%s", nodeOf(i))
 	}
@@ -101,7 +103,7 @@ func stateInWords(i messages.RunInfo) string {
 	case messages.RunInterrupted:
 		return "interrupted: nobody works on it"
 	case messages.RunNewer:
-		return "newer: a newer program works on it, and can show it"
+		return "newer: only a newer program can show it, and go on with it"
 	case messages.RunWaiting:
 		return "waiting: a crash cut off a tool call that may do harm when it is made twice"
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -134,6 +135,11 @@ func serve(cmd *cobra.Command, g *global, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	log, least := cmd.ErrOrStderr(), slog.LevelWarn
+	if f.quiet {
+		log, least = io.Discard, slog.LevelError
+	}
+	cfg.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: least}))
 	ctx := cmd.Context()
 	node, err := cluster.Start(ctx, cfg)
 	if errors.Is(err, cluster.ErrInUse) {
@@ -141,10 +147,6 @@ func serve(cmd *cobra.Command, g *global, f serveFlags) error {
 	}
 	if err != nil {
 		return err
-	}
-	log := cmd.ErrOrStderr()
-	if f.quiet {
-		log = io.Discard
 	}
 	sub, told := node.Events().Subscribe(4096, f.wanted(g)), make(chan struct{})
 	go func() { defer close(told); f.tell(g, sub.C, cmd.OutOrStdout(), log) }()

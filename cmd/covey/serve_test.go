@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/covey-run/covey/cluster"
 	"github.com/covey-run/covey/messages"
 )
@@ -97,6 +100,32 @@ func TestServeDrains(t *testing.T) {
 	w.where.run(t, 0, "runs", "follow", run, "--nats", w.data.URL).prints(rightAnswer)
 	heir.sees("run " + run + " of team shop is done")
 	w.check()
+}
+
+// TestNewerTask has a newer program put in a task: a node says that it leaves it
+// to others, and the lists show it.
+func TestNewerTask(t *testing.T) {
+	w := newWorld(t)
+	w.onServer()
+	a := w.serve("a")
+	nc, err := nats.Connect(w.data.URL)
+	ok(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	ok(t, err)
+	_, err = js.PublishMsg(t.Context(), &nats.Msg{Subject: "covey.tasks.defined.normal.-", Data: []byte("{}"), Header: nats.Header{
+		messages.HeaderVersion: {"99"}, messages.HeaderKind: {"task"}, messages.HeaderRun: {"tomorrow"},
+	}})
+	ok(t, err)
+	a.sees("unknown schema version: 99, this program knows up to 1")
+	a.says(`the task of run \"tomorrow\"`, "left to a newer node")
+	w.where.run(t, 0, "runs", "--nats", w.data.URL).prints("tomorrow", "newer")
+	w.where.run(t, 0, "runs", "show", "tomorrow", "--nats", w.data.URL).prints("newer: only a newer program", "unknown schema version: 99")
+	i := decode[messages.RunInfo](t, w.where.run(t, 0, "runs", "show", "tomorrow", "--json", "--nats", w.data.URL))
+	if i.State != messages.RunNewer || i.Error.Class != messages.Unavailable {
+		t.Errorf("%+v", i)
+	}
+	w.where.run(t, exitFailed, "runs", "cancel", "tomorrow", "--nats", w.data.URL).says("a newer node can read it")
 }
 
 // TestServeCutsOff has a node cut its steps off when its time is up, and another
