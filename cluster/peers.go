@@ -40,6 +40,10 @@ type ClusterConfig struct {
 	Listen string
 	// Routes is the address for the other servers. Zero: [DefaultRoutes].
 	Routes string
+	// Advertise is the address under which the other servers tell one another of
+	// this one, where that is not Routes: behind a proxy, or in a container. Zero:
+	// Routes.
+	Advertise string
 	// Peers are the addresses ("host:port") of all servers' Routes; this one's may
 	// be among them or not. None but this one's: a single server, which listens
 	// for clients only. There is no cluster of two, for both would have to be up
@@ -79,6 +83,11 @@ func (c ClusterConfig) check(cfg Config) error {
 	}
 	if err := checkAddress("routes", c.Routes); err != nil {
 		return err
+	}
+	if c.Advertise != "" {
+		if err := checkAddress("advertise", c.Advertise); err != nil {
+			return err
+		}
 	}
 	for i, p := range c.Peers {
 		if err := checkAddress("peers", p); err != nil {
@@ -160,6 +169,7 @@ func (p *peers) apply(o *server.Options) {
 	o.Cluster.Name, o.Cluster.TLSConfig, o.Cluster.TLSTimeout = "covey", p.files.Routes, handshakeIn
 	o.Cluster.PingInterval, o.Cluster.MaxPingsOut = time.Second, 2
 	o.Cluster.Host, o.Cluster.Port = hostPort(p.Routes)
+	o.Cluster.Advertise = p.Advertise
 	// This one is among them: the server counts them to know how many have to
 	// agree on a first leader, and leaves the route to itself out.
 	for _, a := range append([]string{p.self}, p.others...) {

@@ -22,6 +22,7 @@ func (f *clusterFlags) flags(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.peers, "peer", nil, "with --cluster: HOST:PORT of another server's --cluster-listen; may be repeated, and may name this one (default: a single server)")
 	fl.StringVar(&f.cfg.Listen, "listen", "", "with --cluster: the address for clients (default "+cluster.DefaultListen+")")
 	fl.StringVar(&f.cfg.Routes, "cluster-listen", "", "with --cluster: the address for the other servers (default "+cluster.DefaultRoutes+")")
+	fl.StringVar(&f.cfg.Advertise, "cluster-advertise", "", "with --cluster: the address at which the other servers tell one another of this one, behind a proxy or in a container (default: --cluster-listen)")
 	fl.StringVar(&f.cfg.Certs, "certs", "", "with --cluster: the folder that `covey cert init` made")
 	_ = cmd.MarkFlagDirname("certs")
 }
@@ -29,7 +30,7 @@ func (f *clusterFlags) flags(cmd *cobra.Command) {
 // config is the cluster's configuration, nil for none.
 func (f *clusterFlags) config(g *global, name string) (*cluster.ClusterConfig, error) {
 	if !f.on {
-		for _, set := range [][2]string{{"--peer", fmt.Sprint(len(f.peers))}, {"--listen", f.cfg.Listen}, {"--cluster-listen", f.cfg.Routes}, {"--certs", f.cfg.Certs}} {
+		for _, set := range [][2]string{{"--peer", fmt.Sprint(len(f.peers))}, {"--listen", f.cfg.Listen}, {"--cluster-listen", f.cfg.Routes}, {"--cluster-advertise", f.cfg.Advertise}, {"--certs", f.cfg.Certs}} {
 			if set[1] != "" && set[1] != "0" {
 				return nil, fmt.Errorf("%s needs --cluster", set[0])
 			}
