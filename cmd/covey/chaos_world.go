@@ -23,19 +23,19 @@ func chaosNATSCmd() *cobra.Command {
 	return cmd
 }
 
-// toolMoment is how long the tool of `covey chaos` takes before its effect, and
+// toolMoment is how long a tool of `covey chaos` takes before its effect, and
 // after it.
 const toolMoment = 20 * time.Millisecond
 
-// chaosToolCmd is the tool of `covey chaos` and its verify command.
+// chaosToolCmd is the tools of `covey chaos` and their verify commands.
 func chaosToolCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "chaos-tool charge|charged FOLDER", Short: "The tool of covey chaos", Hidden: true, Args: exactly("charge or charged", "FOLDER"),
+		Use: "chaos-tool do|done FOLDER", Short: "A tool of covey chaos", Hidden: true, Args: exactly("do or done", "FOLDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] == "charge" {
-				return chaos.Charge(cmd.Context(), args[1], toolMoment, cmd.InOrStdin(), cmd.OutOrStdout())
+			if args[0] == "do" {
+				return chaos.Do(cmd.Context(), args[1], toolMoment, cmd.InOrStdin(), cmd.OutOrStdout())
 			}
-			return verdict(chaos.Charged(args[1], cmd.InOrStdin(), cmd.OutOrStdout()))
+			return verdict(chaos.Done(args[1], cmd.InOrStdin(), cmd.OutOrStdout()))
 		},
 	}
 }

@@ -169,7 +169,8 @@ Ctrl-C. With --json each command prints JSON on stdout, and a failure as
 		}
 		return nil
 	}
-	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), serveCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), certCmd(g), schemaCmd(), chaosNATSCmd(), chaosToolCmd())
+	cmd.AddCommand(demoCmd(), runCmd(g), resumeCmd(g), serveCmd(g), submitCmd(g), runsCmd(g), nodesCmd(g), nodeCmd(g), treeCmd(g), configCmd(g), parkedCmd(g), certCmd(g), schemaCmd())
+	cmd.AddCommand(chaosCmd(g), chaosNATSCmd(), chaosToolCmd())
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
 	}

@@ -137,41 +137,44 @@ func once(records []record) Check {
 	return c
 }
 
-// effects compares what the world saw of an unsafe tool with the journal. The
-// kit's model calls it once in each run.
+// effects compares what the world saw of the unsafe tools with the journal. The
+// kit's models call each of them once in a run.
 func effects(world []effect, all map[string]*history) Check {
 	c := Check{Name: checkEffects}
-	byRun := map[string][]effect{}
+	type at struct{ run, tool string }
+	seen := map[at][]effect{}
 	for _, e := range world {
-		byRun[e.order] = append(byRun[e.order], e)
+		seen[at{e.order, e.tool}] = append(seen[at{e.order, e.tool}], e)
 	}
-	for _, run := range slices.Sorted(maps.Keys(byRun)) {
-		if es := byRun[run]; len(es) > 1 {
+	for at, es := range seen {
+		if len(es) > 1 {
 			slices.SortFunc(es, func(a, b effect) int { return a.at.Compare(b.at) })
 			var how []string
 			for _, e := range es {
 				how = append(how, fmt.Sprintf("%s by %s under key %s", e.at.Format("15:04:05.000"), e.life, e.key))
 			}
-			c.found("run %s: the effect took place %d times: %s", run, len(es), strings.Join(how, "; "))
+			c.found("run %s: the effect of %s took place %d times: %s", at.run, at.tool, len(es), strings.Join(how, "; "))
 		}
 	}
 	settled := 0
-	for _, run := range slices.Sorted(maps.Keys(all)) {
-		h := all[run]
+	for run, h := range all {
 		for key, in := range h.intents {
 			res := h.results[key]
 			if in.Effect != messages.Unsafe || res == nil || res.Error != nil {
 				continue
 			}
 			settled++
-			if !slices.ContainsFunc(byRun[run], func(e effect) bool { return e.key == key }) {
+			if !slices.ContainsFunc(seen[at{run, in.Tool.Name}], func(e effect) bool { return e.key == key }) {
 				c.found("run %s: the journal has the result of %s (%s, settled by %s), and the effect never took place", run, in.Tool.Name, key, res.By)
 			}
 		}
-		if h.answer != nil && len(byRun[run]) == 0 {
-			c.found("run %s answered, and the effect never took place", run)
+		for _, tool := range tools {
+			if h.answer != nil && len(seen[at{run, tool}]) == 0 {
+				c.found("run %s answered, and the effect of %s never took place", run, tool)
+			}
 		}
 	}
+	slices.Sort(c.Found)
 	c.Seen = fmt.Sprintf("%d effects, counted outside; %d results of unsafe calls in the journal", len(world), settled)
 	return c
 }

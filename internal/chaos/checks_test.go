@@ -57,7 +57,10 @@ func whole() *book {
 
 func charges(runs ...string) (es []effect) {
 	for _, run := range runs {
-		es = append(es, effect{order: run, key: "k1", life: "node-1.1", at: noon})
+		es = append(es, effect{tool: "charge", order: run, key: "k1", life: "node-1.1", at: noon})
+	}
+	if len(runs) > 0 {
+		es = append(es, effect{tool: "ship", order: runs[0], key: "k2", life: "node-2.1", at: noon})
 	}
 	return es
 }
@@ -136,11 +139,11 @@ func TestOnce(t *testing.T) {
 func TestEffects(t *testing.T) {
 	all := histories(whole().records)
 	finds(t, effects(charges("r1", "r1"), all), "r1", "2 times", "12:00:00.000 by node-1.1 under key k1")
-	if c := effects(nil, all); len(c.Found) != 2 { // settled, and answered
+	if c := effects(nil, all); len(c.Found) != 3 { // one settled, two of an answered run
 		t.Errorf("found %q", c.Found)
 	}
 	other := charges("r1")
-	other[0].key = "k2"
+	other[0].key = "k3"
 	finds(t, effects(other, all), "the journal has the result of charge (k1, settled by verify)")
 }
 

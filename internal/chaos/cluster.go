@@ -3,11 +3,13 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
-	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	covey "github.com/covey-run/covey/cluster"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -16,9 +18,11 @@ type cluster struct {
 	o     Options
 	nodes []*node
 	nats  *process // nil with embedded servers
-	url   string   // the kit's own way to NATS
-	stop  context.CancelFunc
-	wg    sync.WaitGroup
+	// url and show are the kit's own way to NATS.
+	url  string
+	show covey.Credentials
+	stop context.CancelFunc
+	wg   sync.WaitGroup
 
 	mu        sync.Mutex // guards the rest
 	faults    []*done
@@ -37,70 +41,45 @@ type done struct {
 	Affected int `json:"affected"`
 }
 
-// newCluster makes ready what the processes need; start starts them. env is the
-// nodes' environment.
-func newCluster(o Options, env []string) (*cluster, error) {
-	c := &cluster{o: o}
-	if o.Embedded {
-		return nil, messages.Errorf(messages.Invalid, "", "chaos: embedded: true is not allowed: this covey has no embedded cluster")
-	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	c.url = "nats://" + loopback(port)
-	c.nats = &process{
-		name: "nats", log: filepath.Join(o.Dir, "nats.log"), env: os.Environ(),
-		argv: []string{o.Binary, "chaos-nats", fmt.Sprintf("--port=%d", port), "--store=" + filepath.Join(o.Dir, "nats")},
-	}
-	for i := range o.Nodes {
-		way, err := newProxy(loopback(port))
-		if err != nil {
-			c.close()
-			return nil, err
-		}
-		metrics, err := freePort()
-		if err != nil {
-			c.close()
-			return nil, err
-		}
-		n := &node{number: i, metrics: loopback(metrics), ways: []*proxy{way}, accident: c.accident}
-		n.process = &process{
-			name: nodeName(i), log: filepath.Join(o.Dir, nodeName(i)+".log"), env: env,
-			argv: []string{o.Binary, "serve", "--nats=nats://" + way.addr(), "--name=" + nodeName(i),
-				fmt.Sprintf("--max-runs=%d", o.Rooms), "--metrics=" + n.metrics},
-		}
-		if o.Team != "" {
-			n.argv = append(n.argv, "--file="+o.Team)
-		}
-		for k, pool := range o.Pools {
-			if o.Nodes == 1 || i != k%o.Nodes { // elsewhere for the runs of one node
-				n.argv = append(n.argv, "--pool="+pool)
-			}
-		}
-		c.nodes = append(c.nodes, n)
-	}
-	return c, nil
-}
-
 // start starts every process.
 func (c *cluster) start(ctx context.Context) error {
-	if err := c.nats.start(); err != nil {
-		return err
+	if c.nats != nil {
+		if err := c.nats.start(); err != nil {
+			return err
+		}
+		if err := listens(ctx, strings.TrimPrefix(c.url, "nats://")); err != nil {
+			return err
+		}
 	}
 	keep, stop := context.WithCancel(ctx)
 	c.stop = stop
 	for _, n := range c.nodes {
-		n.trouble() // NATS is starting too
+		n.trouble() // the others, and NATS, are starting too
 		c.wg.Go(func() { n.keep(keep) })
 	}
 	return nil
 }
 
-// end stops every node by SIGTERM, the way they are stopped every day.
-func (c *cluster) end(ctx context.Context) {
+// listens waits until somebody listens at an address, at most 30 s.
+func listens(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var d net.Dialer
+	for {
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return conn.Close()
+		}
+		if wait(ctx, 20*time.Millisecond) != nil {
+			return messages.Errorf(messages.Unavailable, "chaos", "nobody listens: %w", err)
+		}
+	}
+}
+
+// end stops nodes by SIGTERM, the way they are stopped every day.
+func (c *cluster) end(ctx context.Context, nodes ...*node) {
 	var wg sync.WaitGroup
-	for _, n := range c.nodes {
+	for _, n := range nodes {
 		n.meant(true)
 		wg.Go(func() { c.terminate(ctx, n.process, true) })
 	}

@@ -17,18 +17,18 @@ import (
 	"github.com/covey-run/covey/messages"
 )
 
-// effect is one execution of the kit's unsafe tool, as the world has it.
+// effect is one execution of an unsafe tool of the kit's, as the world has it.
 type effect struct {
-	order, key string
+	tool, order, key string
 	// life is the life of the node that called the tool.
 	life string
 	at   time.Time
 }
 
-// Charge is the kit's unsafe tool: it charges the order that its input names, by
-// a line in a file of dir, and says so on out. It takes a moment before and
-// after.
-func Charge(ctx context.Context, dir string, moment time.Duration, in io.Reader, out io.Writer) error {
+// Do is what an unsafe tool of the kit's does with the order that its input
+// names: it writes a line into a file in dir, the tool's folder, and says so on
+// out. It takes a moment before and after.
+func Do(ctx context.Context, dir string, moment time.Duration, in io.Reader, out io.Writer) error {
 	order, err := orderOf(in)
 	if err != nil {
 		return err
@@ -47,12 +47,12 @@ func Charge(ctx context.Context, dir string, moment time.Duration, in io.Reader,
 	if err := wait(ctx, moment); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "charged", order)
+	fmt.Fprintln(out, filepath.Base(dir), order, "done")
 	return nil
 }
 
-// Charged tells whether the order was charged under the call's key.
-func Charged(dir string, in io.Reader, out io.Writer) (bool, error) {
+// Done tells whether Do was called under the call's key.
+func Done(dir string, in io.Reader, out io.Writer) (bool, error) {
 	order, err := orderOf(in)
 	if err != nil {
 		return false, err
@@ -63,7 +63,7 @@ func Charged(dir string, in io.Reader, out io.Writer) (bool, error) {
 	}
 	for _, e := range effects {
 		if e.key == os.Getenv(command.KeyVariable) {
-			fmt.Fprintln(out, "charged", order)
+			fmt.Fprintln(out, filepath.Base(dir), order, "done")
 			return true, nil
 		}
 	}
@@ -84,9 +84,9 @@ func orderOf(in io.Reader) (string, error) {
 		Order string `json:"order"`
 	}
 	if err := json.NewDecoder(in).Decode(&args); err != nil {
-		return "", messages.Errorf(messages.Invalid, "charge", "its input: %w", err)
+		return "", messages.Errorf(messages.Invalid, "order", "its input: %w", err)
 	}
-	return args.Order, messages.CheckName("charge: order", args.Order)
+	return args.Order, messages.CheckName("order", args.Order)
 }
 
 // readEffects reads the effects of an order; none if it was never charged.
@@ -102,7 +102,7 @@ func readEffects(dir, order string) ([]effect, error) {
 	var effects []effect
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		e := effect{order: order}
+		e := effect{tool: filepath.Base(dir), order: order}
 		part := strings.Fields(lines.Text())
 		if len(part) == 3 {
 			e.key, e.life = part[0], part[1]
@@ -116,19 +116,21 @@ func readEffects(dir, order string) ([]effect, error) {
 	return effects, lines.Err()
 }
 
-// allEffects reads the effects of every order.
+// allEffects reads the effects of every tool and every order.
 func allEffects(dir string) ([]effect, error) {
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
 	var all []effect
-	for _, f := range files {
-		effects, err := readEffects(dir, f.Name())
+	for _, tool := range tools {
+		files, err := os.ReadDir(filepath.Join(dir, tool))
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, effects...)
+		for _, f := range files {
+			effects, err := readEffects(filepath.Join(dir, tool), f.Name())
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, effects...)
+		}
 	}
 	return all, nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	covey "github.com/covey-run/covey/cluster"
+	"github.com/covey-run/covey/internal/certs"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -159,11 +161,23 @@ func (j journal) leases(ctx context.Context) ([]string, error) {
 }
 
 // dial connects the kit to NATS, for ever.
-func dial(url string, more ...nats.Option) (*nats.Conn, jetstream.JetStream, error) {
-	nc, err := nats.Connect(url, append([]nats.Option{
+func dial(url string, show covey.Credentials) (*nats.Conn, jetstream.JetStream, error) {
+	opts := []nats.Option{
 		nats.Name("covey chaos"), nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond),
 		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(3), nats.RetryOnFailedConnect(true),
-	}, more...)...)
+	}
+	if show.NKeyFile != "" {
+		key, err := certs.PublicKey("nkey", show.NKeyFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		seed, err := nats.NkeyOptionFromSeed(show.NKeyFile)
+		if err != nil {
+			return nil, nil, messages.Errorf(messages.Invalid, "NATS", "%w", err)
+		}
+		opts = append(opts, seed, nats.RootCAs(show.CA), nats.CustomInboxPrefix(certs.InboxPrefix(key)))
+	}
+	nc, err := nats.Connect(url, opts...)
 	if err != nil {
 		return nil, nil, messages.Errorf(messages.Unavailable, "NATS", "%w", err)
 	}

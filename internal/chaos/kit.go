@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,8 +60,10 @@ func (k *kit) begin(ctx context.Context) error {
 	env := os.Environ()
 	if k.o.Team == "" {
 		k.effects = filepath.Join(k.o.Dir, "effects")
-		if err := os.MkdirAll(k.effects, 0o700); err != nil {
-			return messages.Errorf(messages.Unavailable, "chaos", "%w", err)
+		for _, tool := range tools {
+			if err := os.MkdirAll(filepath.Join(k.effects, tool), 0o700); err != nil {
+				return messages.Errorf(messages.Unavailable, "chaos", "%w", err)
+			}
 		}
 		var err error
 		if k.model, err = startModel(k.o.Pace); err != nil {
@@ -82,7 +85,7 @@ func (k *kit) begin(ctx context.Context) error {
 	}
 	ready, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	nc, js, err := dial(k.cluster.url)
+	nc, js, err := dial(k.cluster.url, k.cluster.show)
 	if err != nil {
 		return err
 	}
@@ -114,12 +117,14 @@ func (k *kit) ready(ctx context.Context) error {
 	}
 }
 
-func (k *kit) tryReady(ctx context.Context) (err error) {
+func (k *kit) tryReady(ctx context.Context) error {
 	if k.client == nil {
-		if k.client, err = covey.Open(ctx, covey.Config{URL: k.cluster.url}); err != nil {
+		c, err := covey.Open(ctx, covey.Config{URL: k.cluster.url, Credentials: k.cluster.show})
+		if err != nil {
 			return err
 		}
-		k.closers = append(k.closers, k.client.Close)
+		k.client = c
+		k.closers = append(k.closers, c.Close)
 	}
 	nodes, err := k.client.Nodes(ctx)
 	if err != nil {
@@ -215,8 +220,7 @@ func (k *kit) judge(ctx context.Context) (*Report, error) {
 	r.add(once(records))
 	r.add(queue)
 	r.add(atRest)
-	k.cluster.end(ctx)
-	r.add(k.noLease(ctx))
+	r.add(k.noLeases(ctx))
 	return r, k.logs()
 }
 
@@ -294,16 +298,42 @@ func (k *kit) emptyQueue(ctx context.Context) Check {
 	})
 }
 
-// noLease checks, after every node was stopped by SIGTERM, that none has a lease.
-func (k *kit) noLease(ctx context.Context) Check {
+// noLeases stops the nodes by SIGTERM, and checks that none keeps its lease.
+// Embedded servers are stopped one after the other, and started again, for the
+// others to tell.
+func (k *kit) noLeases(ctx context.Context) Check {
+	if !k.o.Embedded {
+		k.cluster.end(ctx, k.cluster.nodes...)
+		return k.noLease(ctx, k.cluster.nodes...)
+	}
+	all := Check{Name: checkLeases, Seen: "each node was stopped by SIGTERM, and had no lease then"}
+	for _, n := range k.cluster.nodes {
+		k.cluster.end(ctx, n)
+		all.Found = append(all.Found, k.noLease(ctx, n).Found...)
+		n.meant(false)
+		ready, cancel := context.WithTimeout(ctx, time.Minute)
+		err := k.ready(ready)
+		cancel()
+		if err != nil {
+			all.found("after a restart of %s: %v", n.name, err)
+			break
+		}
+	}
+	k.cluster.end(ctx, k.cluster.nodes...)
+	return all
+}
+
+func (k *kit) noLease(ctx context.Context, stopped ...*node) Check {
 	return within(ctx, restWithin, func(ctx context.Context) Check {
 		c := Check{Name: checkLeases, Seen: "every node was stopped by SIGTERM, and none has a lease"}
 		names, err := k.journal.leases(ctx)
 		if err != nil {
 			c.found("%v", err)
 		}
-		for _, name := range names {
-			c.found("%s has stopped, and has a lease", name)
+		for _, n := range stopped {
+			if slices.Contains(names, n.name) {
+				c.found("%s has stopped, and has a lease", n.name)
+			}
 		}
 		return c
 	})

@@ -53,7 +53,7 @@ func (l *load) open() (int, <-chan struct{}) {
 }
 
 // submit submits runs until time is up. A submission that hits a fault is made
-// again, under the same id, until ctx ends.
+// again, under the same id, for as long as a run may take to end.
 func (l *load) submit(ctx context.Context, until time.Time) error {
 	every := time.NewTicker(5 * time.Second / time.Duration(l.o.Runs))
 	defer every.Stop()
@@ -95,10 +95,13 @@ func (l *load) one(ctx context.Context, id string) error {
 		prompt = "Handle order " + id + "."
 	}
 	task := messages.Task{ID: id, Team: l.o.Name, Prompt: prompt, Definition: l.o.Definition}
+	late := time.Now().Add(l.o.Within)
 	for {
-		_, err := l.client.Submit(ctx, task)
+		try, cancel := context.WithTimeout(ctx, submitWithin)
+		_, err := l.client.Submit(try, task)
+		cancel()
 		c := messages.ClassOf(err)
-		if err == nil || ctx.Err() != nil || c == messages.Invalid || c == messages.Unauthorized {
+		if err == nil || ctx.Err() != nil || c == messages.Invalid || c == messages.Unauthorized || time.Now().After(late) {
 			return err
 		}
 		if wait(ctx, 100*time.Millisecond) != nil {
@@ -106,6 +109,10 @@ func (l *load) one(ctx context.Context, id string) error {
 		}
 	}
 }
+
+// submitWithin bounds one try to submit a run: a server that elects a leader
+// takes up to 10 s.
+const submitWithin = 15 * time.Second
 
 // settle waits until every run has ended, or waits for a person.
 func (l *load) settle(ctx context.Context) {

@@ -13,7 +13,7 @@ type Options struct {
 	// Binary is the covey command. Needed.
 	Binary string
 	// Team is the team file whose team works, on Prompt. "": the kit's own, whose
-	// model and whose unsafe tool are outside of the nodes and count what they
+	// model and whose unsafe tools are outside of the nodes and count what they
 	// are asked to do.
 	Team, Prompt string
 	// Name and Definition are the team's, and Pools those that its members want;

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,37 +64,41 @@ func TestModel(t *testing.T) {
 	}
 }
 
-func TestCharge(t *testing.T) {
-	dir := t.TempDir()
+func TestTools(t *testing.T) {
+	root := t.TempDir()
+	for _, tool := range tools {
+		ok(t, os.Mkdir(filepath.Join(root, tool), 0o700))
+	}
+	dir := filepath.Join(root, "charge")
 	const args = `{"order": "r-1"}`
-	charged := func() bool {
+	isDone := func() bool {
 		t.Helper()
-		is, err := Charged(dir, strings.NewReader(args), io.Discard)
+		is, err := Done(dir, strings.NewReader(args), io.Discard)
 		ok(t, err)
 		return is
 	}
 	t.Setenv(command.KeyVariable, "k1")
 	t.Setenv(lifeVariable, "node-1.1")
-	if charged() {
+	if isDone() {
 		t.Error("charged before the call")
 	}
 	var out bytes.Buffer
 	for range 2 {
-		ok(t, Charge(context.Background(), dir, time.Millisecond, strings.NewReader(args), &out))
+		ok(t, Do(context.Background(), dir, time.Millisecond, strings.NewReader(args), &out))
 	}
-	if !charged() || !strings.HasPrefix(out.String(), "charged r-1\n") {
+	if !isDone() || !strings.HasPrefix(out.String(), "charge r-1 done\n") {
 		t.Errorf("not charged: %q", &out)
 	}
-	all, err := allEffects(dir)
+	all, err := allEffects(root)
 	ok(t, err)
-	if len(all) != 2 || all[0].order != "r-1" || all[0].key != "k1" || all[0].life != "node-1.1" || time.Since(all[0].at) > time.Minute {
+	if len(all) != 2 || all[0].tool != "charge" || all[0].order != "r-1" || all[0].key != "k1" || all[0].life != "node-1.1" || time.Since(all[0].at) > time.Minute {
 		t.Errorf("%+v", all)
 	}
 	t.Setenv(command.KeyVariable, "k2")
-	if charged() {
+	if isDone() {
 		t.Error("charged under another key")
 	}
-	if err := Charge(context.Background(), dir, 0, strings.NewReader(`{"order": "../x"}`), io.Discard); err == nil {
+	if err := Do(context.Background(), dir, 0, strings.NewReader(`{"order": "../x"}`), io.Discard); err == nil {
 		t.Error("an order that is no name was taken")
 	}
 }
