@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -33,7 +32,7 @@ type delivery struct {
 }
 
 // Ack returns the subject that answers this delivery, for the run's claim: see
-// [nakDelivery].
+// [nakDeliveries].
 func (d *delivery) Ack() string {
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
@@ -86,15 +85,20 @@ func (d *delivery) letGo() bool {
 	return true
 }
 
-// nakDelivery hands a dead node's task on, by the subject that the run's claim
-// recorded, and returns when the server has the word. The task is delivered at
-// once to a node with room. Never call it for a node that may be alive: the
-// server cannot tell an old delivery of a task from its present one.
-func nakDelivery(ctx context.Context, nc *nats.Conn, ack string) error {
-	if !strings.HasPrefix(ack, "$JS.ACK.") || !strings.Contains(ack, "."+taskStream+".") {
-		return messages.Errorf(messages.Invalid, "task queue", "%q answers no delivery of a task", ack)
+// nakDeliveries hands a dead node's tasks on, by the subjects that the runs'
+// claims recorded, and returns when the server has the word. The tasks are
+// delivered at once to nodes with room. Never call it for a node that may be
+// alive: the server cannot tell an old delivery of a task from its present one.
+func nakDeliveries(ctx context.Context, nc *nats.Conn, acks ...string) error {
+	for _, ack := range acks {
+		if !strings.HasPrefix(ack, "$JS.ACK.") || !strings.Contains(ack, "."+taskStream+".") {
+			return messages.Errorf(messages.Invalid, "task queue", "%q answers no delivery of a task", ack)
+		}
+		if err := nc.Publish(ack, ackNak); err != nil {
+			return messages.AsError(err, messages.Unavailable, "task queue: handing on")
+		}
 	}
-	if err := errors.Join(nc.Publish(ack, ackNak), flush(ctx, nc)); err != nil {
+	if err := flush(ctx, nc); err != nil {
 		return messages.AsError(err, messages.Unavailable, "task queue: handing on")
 	}
 	return nil

@@ -93,8 +93,8 @@ func childNode() {
 		fmt.Println("ready")
 		for {
 			select {
-			case <-in:
-				fmt.Println("report", r.report(n))
+			case what := <-in:
+				fmt.Println("report", r.report(n, what == "memory"))
 			case <-ctx.Done():
 				fmt.Println("stopping")
 				return nil
@@ -165,10 +165,12 @@ type report struct {
 	Subscriptions int
 }
 
-func (r *resident) report(n *Node) string {
-	runtime.GC()
+func (r *resident) report(n *Node, memory bool) string {
 	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
+	if memory {
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+	}
 	out, err := json.Marshal(report{
 		r.waiting.Load(), len(n.rt.Runs()), runtime.NumGoroutine(), m.HeapAlloc, m.StackInuse, n.nc.NumSubscriptions(),
 	})
@@ -176,9 +178,10 @@ func (r *resident) report(n *Node) string {
 	return string(out)
 }
 
-func (c *child) report() (r report) {
+// reportOf asks for a report: "count", or "memory" for all of it.
+func (c *child) reportOf(what string) (r report) {
 	c.t.Helper()
-	c.order("report")
+	c.order("%s", what)
 	ok(c.t, json.Unmarshal([]byte(c.expect("report")), &r))
 	return r
 }

@@ -242,3 +242,45 @@ func TestNodesComeAndGo(t *testing.T) {
 		hear(t, changed, "the others are gone")
 	}
 }
+
+// All nodes restart at once. Their runs, which were handed back, are each taken
+// over by one of them, and not by a second one that takes the first for dead.
+func TestARestartOfAllNodesDoublesNoRun(t *testing.T) {
+	t.Parallel()
+	const runs = 200
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	ctx := testCtx(t)
+	var r resident
+	lives := func() (nodes []*Node) {
+		r.waiting.Store(0)
+		for i := range 2 {
+			nodes = append(nodes, onServer(t, url, fmt.Sprint("n", i), func(c *Config) { c.MaxRuns = runs }))
+		}
+		for _, n := range nodes {
+			ok(t, n.Serve(ctx, r.team()))
+		}
+		return nodes
+	}
+	nodes := lives()
+	for i := range runs {
+		must(nodes[0].queue.submit(ctx, messages.Task{ID: fmt.Sprint("r", i), Team: "resident", Prompt: "Wait."}))(t)
+	}
+	all := func() {
+		for int(r.waiting.Load()) < runs {
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("%d of %d runs wait", r.waiting.Load(), runs)
+			}
+		}
+	}
+	all()
+	for _, n := range nodes {
+		ok(t, n.Stop(ctx))
+	}
+	nodes = lives()
+	all()
+	if on := len(nodes[0].rt.Runs()) + len(nodes[1].rt.Runs()); on != runs {
+		t.Errorf("%d runs are on %d nodes' hands", runs, on)
+	}
+}

@@ -205,7 +205,7 @@ func TestNakBySubject(t *testing.T) {
 	ok(t, q.serve(ctx, "team"))
 	start := time.Now()
 	for _, ack := range acks {
-		ok(t, nakDelivery(ctx, q.nc, ack))
+		ok(t, nakDeliveries(ctx, q.nc, ack))
 	}
 	for range acks {
 		d := next(t, got)
@@ -219,8 +219,8 @@ func TestNakBySubject(t *testing.T) {
 	if late > 100*time.Millisecond {
 		t.Errorf("took %v", late)
 	}
-	wantClass(t, nakDelivery(ctx, q.nc, "covey.tasks.team"), messages.Invalid)
-	wantClass(t, nakDelivery(ctx, q.nc, "$JS.ACK.OTHER.c.1.1.1.1.1"), messages.Invalid)
+	wantClass(t, nakDeliveries(ctx, q.nc, "covey.tasks.team"), messages.Invalid)
+	wantClass(t, nakDeliveries(ctx, q.nc, "$JS.ACK.OTHER.c.1.1.1.1.1"), messages.Invalid)
 }
 
 // A node that nobody missed: its tasks come again after AckWait by themselves.
@@ -309,7 +309,7 @@ func TestARedeliveryToItsHolderIsTheSameDelivery(t *testing.T) {
 	must(q.submit(ctx, task("t1")))(t)
 	d := next(t, got)
 	first := d.Ack()
-	ok(t, nakDelivery(ctx, n.nc, first)) // somebody took this node for dead
+	ok(t, nakDeliveries(ctx, n.nc, first)) // somebody took this node for dead
 	must(q.submit(ctx, task("t2")))(t)
 	next(t, got) // came after it
 	none(t, got, 0)

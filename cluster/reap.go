@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// handOnRounds is how often, a second apart, a dead node's tasks are handed on
-	// until somebody has claimed them: the server may first offer one to a frozen
-	// node that still asks for tasks.
+	// handOnRounds is how often, a second apart, a dead node's tasks are looked
+	// after until somebody has claimed them: the server may first offer one to a
+	// frozen node that still asks for tasks.
 	handOnRounds = 10
 	// handOnFor is how long the right to hand a node's tasks on is one survivor's.
 	handOnFor = 30 * time.Second
@@ -42,7 +42,9 @@ func (n *Node) fence(why *messages.Error) {
 func (n *Node) lost(node string, epoch uint64) {
 	n.emit(messages.NodeLost, messages.Owner(node, epoch), nil)
 	if n.ready.Load() && n.running.Err() == nil { // the first sweep comes after
-		n.sweeps.Go(func() { n.handOn(map[string]messages.Claim{messages.Owner(node, epoch): {Node: node, Epoch: epoch}}) })
+		n.sweeps.Go(func() {
+			n.handOn(map[string]messages.Claim{messages.Owner(node, epoch): {Node: node, Epoch: epoch}}, 0)
+		})
 	}
 }
 
@@ -77,17 +79,18 @@ func (n *Node) sweep() {
 		ctx, cancel := context.WithTimeout(n.running, sweepEvery)
 		held, err := n.heldTasks(ctx)
 		cancel()
-		dead := map[string]messages.Claim{}
+		dead, left := map[string]messages.Claim{}, 0
 		for _, c := range held {
 			if n.cluster.roster.over(c.Node, c.Epoch) {
 				dead[messages.Owner(c.Node, c.Epoch)] = c
+				left++
 			}
 		}
 		switch {
 		case err != nil && n.running.Err() == nil:
 			n.warn("looking for tasks that nobody works on")(err)
 		case len(dead) > 0:
-			n.handOn(dead)
+			n.handOn(dead, left)
 		}
 		select {
 		case <-tick.C:
@@ -99,8 +102,10 @@ func (n *Node) sweep() {
 
 // handOn hands on the tasks of owners whose leases are over, so that they come
 // to another node at once and not after the queue's AckWait. One survivor does
-// it.
-func (n *Node) handOn(owners map[string]messages.Claim) {
+// it. A task that another node was given and has not claimed yet would go to two
+// when it is handed on: while the tasks become fewer, they are left alone. were is
+// how many there were a moment ago, 0 when nobody can have been given one.
+func (n *Node) handOn(owners map[string]messages.Claim, were int) {
 	ctx, cancel := context.WithTimeout(n.running, handOnFor)
 	defer cancel()
 	mine := map[string]bool{}
@@ -113,7 +118,14 @@ func (n *Node) handOn(owners map[string]messages.Claim) {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for range handOnRounds {
+	for round := 0; round < handOnRounds; round++ {
+		if were > 0 {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
 		held, err := n.heldTasks(ctx)
 		if err != nil {
 			if n.running.Err() == nil {
@@ -121,24 +133,23 @@ func (n *Node) handOn(owners map[string]messages.Claim) {
 			}
 			return
 		}
-		left := 0
+		var acks []string
 		for _, c := range held {
-			if !mine[messages.Owner(c.Node, c.Epoch)] {
-				continue
-			}
-			left++
-			if err := nakDelivery(ctx, n.nc, c.Ack); err != nil {
-				n.warn("handing on the tasks of " + c.Node)(err)
+			if mine[messages.Owner(c.Node, c.Epoch)] {
+				acks = append(acks, c.Ack)
 			}
 		}
-		if left == 0 {
+		if len(acks) == 0 {
 			return
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+		if were == 0 || len(acks) >= were {
+			if err := nakDeliveries(ctx, n.nc, acks...); err != nil {
+				n.warn("handing on a dead node's tasks")(err)
+			}
+		} else {
+			round = 0 // somebody works on it
 		}
+		were = len(acks)
 	}
 }
 
