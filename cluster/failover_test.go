@@ -88,7 +88,7 @@ func failover(b *testing.B, by os.Signal) {
 type failing struct {
 	b      *testing.B
 	client *Client
-	heard  <-chan stored
+	heard  <-chan noted
 	nodes  map[string]*child
 	last   map[string]where // by run
 	ended  map[string]bool

@@ -206,26 +206,26 @@ func newFiguresClient(b *testing.B, url string) *Client {
 	return c
 }
 
-// stored is a record of the journal, and when the server stored it.
-type stored struct {
+// noted is a record of the journal, and when the server stored it.
+type noted struct {
 	messages.Envelope
 	at time.Time
 }
 
 // hearRecords hears every record from now on.
-func hearRecords(b *testing.B, c *Client) <-chan stored {
+func hearRecords(b *testing.B, c *Client) <-chan noted {
 	b.Helper()
 	consumer := must(c.journal.ordered(b.Context(), jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{messages.SubjectRuns + ".>"}, DeliverPolicy: jetstream.DeliverNewPolicy,
 	}))(b)
-	ch := make(chan stored, 1<<16)
+	ch := make(chan noted, 1<<16)
 	cc := must(consumer.Consume(func(m jetstream.Msg) {
 		md, err := m.Metadata()
 		if err != nil {
 			return
 		}
 		if e, err := decodeRecord(m.Headers(), m.Data(), md.Sequence.Stream); err == nil {
-			ch <- stored{e, md.Timestamp}
+			ch <- noted{e, md.Timestamp}
 		}
 	}))(b)
 	b.Cleanup(func() {
