@@ -23,7 +23,7 @@ func (f *clusterFlags) flags(cmd *cobra.Command) {
 	fl.StringVar(&f.cfg.Listen, "listen", "", "with --cluster: the address for clients (default "+cluster.DefaultListen+")")
 	fl.StringVar(&f.cfg.Routes, "cluster-listen", "", "with --cluster: the address for the other servers (default "+cluster.DefaultRoutes+")")
 	fl.StringVar(&f.cfg.Advertise, "cluster-advertise", "", "with --cluster: the address at which the other servers tell one another of this one, behind a proxy or in a container (default: --cluster-listen)")
-	fl.StringVar(&f.cfg.Certs, "certs", "", "with --cluster: the folder that `covey cert init` made")
+	fl.StringVar(&f.cfg.Certs, "certs", "", "with --cluster: the folder that covey cert init made")
 	_ = cmd.MarkFlagDirname("certs")
 }
 
