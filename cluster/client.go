@@ -394,8 +394,16 @@ func (c *Client) tell(ctx context.Context, run, member string, body messages.Bod
 	}
 	b := newBus(c.nc)
 	defer b.close()
-	err = b.Send(ctx, run, member, messages.Envelope{Run: run, Time: now(), Body: body})
-	if messages.ClassOf(err) == messages.Unavailable && !c.lives(ctx, messages.Claim{Node: info.Node, Epoch: info.Epoch}) {
+	owner := messages.Claim{Node: info.Node, Epoch: info.Epoch}
+	sctx := ctx
+	if !c.lives(ctx, owner) {
+		// Somebody who listens to everything keeps NATS from saying that nobody is
+		// there.
+		sctx = within(ctx, 2*busAttempt)
+	}
+	err = b.Send(sctx, run, member, messages.Envelope{Run: run, Time: now(), Body: body})
+	nobody := messages.ClassOf(err) == messages.Unavailable || err != nil && sctx.Err() != nil && ctx.Err() == nil
+	if nobody && !c.lives(ctx, owner) {
 		return otherwise(ctx)
 	}
 	return err
