@@ -153,7 +153,7 @@ func (c *Client) answers(ctx context.Context, owner messages.Claim) bool {
 func (c *Client) ping(ctx context.Context, node string) (owner string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	subject := nodeSubject(node, verbPing)
+	subject := pulseSubject(node)
 	err = guarded(ctx, c.nc, subject, func(ctx context.Context) error {
 		r, err := c.nc.RequestWithContext(ctx, subject, nil)
 		if err == nil {

@@ -128,7 +128,7 @@ func (l *lease) first(ctx context.Context) error {
 		case err == nil:
 			return nil
 		case errors.Is(err, errNameTaken):
-			_, perr := l.nc.RequestWithContext(within(ctx, l.times.Grace), nodeSubject(l.name, verbPing), nil)
+			_, perr := l.nc.RequestWithContext(within(ctx, l.times.Grace), pulseSubject(l.name), nil)
 			switch {
 			case perr == nil:
 				return messages.Errorf(messages.Invalid, "", "config: name: %q is not allowed: a live node has that name (%w)", l.name, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/covey-run/covey/actors"
@@ -219,6 +220,23 @@ func TestTheEndOfALeaseIsTold(t *testing.T) {
 	ok(t, n2.Stop(testCtx(t)))
 	hear(t, over, "it is over")
 	hear(t, n1.cluster.Lost("n2", epoch), "it is over for who asks later")
+}
+
+// Whoever listens to everything that is said is no responder where nodes are
+// asked whether they live: a death is noticed as fast as without.
+func TestAListenerHidesNoDeath(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	n := onServer(t, url, "n1")
+	listener := dialURL(t, url)
+	must(listener.SubscribeSync("covey.>"))(t)
+	ok(t, listener.Flush())
+	if owner, err := n.client.ping(testCtx(t), "n1"); err != nil || owner != n.self().Owner() {
+		t.Errorf("a live node says %q, %v", owner, err)
+	}
+	if _, err := n.client.ping(testCtx(t), "n2"); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("a node that is not there: %v", err)
+	}
 }
 
 // Many nodes come and go; those that stay see the same in the end.

@@ -124,7 +124,7 @@ func (r *ring) ask(n messages.NodeInfo) func(context.Context) {
 	}
 	w.asked = true
 	return func(ctx context.Context) {
-		_, err := r.nc.RequestWithContext(within(ctx, r.times.Grace), nodeSubject(n.Node, verbPing), nil)
+		_, err := r.nc.RequestWithContext(within(ctx, r.times.Grace), pulseSubject(n.Node), nil)
 		if ctx.Err() == nil {
 			r.judge(ctx, n, w, err)
 		}

@@ -23,6 +23,8 @@ const (
 	allNodes  = "all"
 )
 
+func pulseSubject(node string) string { return messages.Subject(messages.SubjectPulse, node) }
+
 func nodeSubject(node, verb string) string {
 	return messages.Subject(messages.SubjectNodes, node, verb)
 }
@@ -30,6 +32,14 @@ func nodeSubject(node, verb string) string {
 // serveNode answers requests for the node as a NATS micro service, so that
 // `nats micro ls` sees it.
 func (n *Node) serveNode() (micro.Service, error) {
+	_, err := n.nc.Subscribe(pulseSubject(n.cfg.Name), func(m *nats.Msg) {
+		if toInbox(m.Reply) {
+			_ = m.Respond([]byte(n.owner())) // without it, whoever asked asks again
+		}
+	})
+	if err != nil {
+		return nil, messages.AsError(err, messages.Unavailable, "node "+n.cfg.Name)
+	}
 	svc, err := micro.AddService(n.nc, micro.Config{
 		Name: "covey", Version: "0.1.0", Description: "a node that runs teams of agents",
 		Metadata:           map[string]string{"node": n.cfg.Name},

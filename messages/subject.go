@@ -20,6 +20,11 @@ const (
 	SubjectBus = "covey.bus"
 	// SubjectMembers is where programs take asks: covey.members.<program>.
 	SubjectMembers = "covey.members"
+	// SubjectPulse is where a node says that it lives, and as which owner, to
+	// whoever asks: covey-pulse.<node>. It is apart, so that whoever listens to
+	// "covey.>" is no responder there: that there is none means that the node is
+	// not connected.
+	SubjectPulse = "covey-pulse"
 	// SubjectNodes is where nodes answer requests: covey.nodes.<node>.<verb>.
 	SubjectNodes = "covey.nodes"
 )

@@ -55,11 +55,11 @@ var read = []string{"COVEY_JOURNAL", "COVEY_PARKED", "KV_COVEY_NODES", "KV_COVEY
 // say. Give keys to those who may know what runs say, and take a key back by
 // taking its user out of users.json on every server.
 func Permissions(u User) *server.Permissions {
-	inbox := InboxPrefix(u.Key) + ".>"
+	inbox, pulse := InboxPrefix(u.Key)+".>", messages.SubjectPulse+".*"
 	if u.Role == Node {
 		return permissions(
-			[]string{"covey.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$SRV.>", "_INBOX.>"},
-			[]string{"covey.>", "$KV.>", "$SRV.>", inbox})
+			[]string{"covey.>", pulse, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$SRV.>", "_INBOX.>"},
+			[]string{"covey.>", pulse, "$KV.>", "$SRV.>", inbox})
 	}
 	if u.Role == Member {
 		p := permissions([]string{messages.SubjectBus + ".>"}, []string{messages.SubjectMembers + ".>", inbox})
@@ -67,7 +67,7 @@ func Permissions(u User) *server.Permissions {
 		return p
 	}
 	publish := []string{
-		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>",
+		pulse, "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>",
 		"$JS.API.STREAM.INFO.COVEY_TASKS", "$JS.API.STREAM.MSG.GET.COVEY_TASKS", "$JS.API.DIRECT.GET.COVEY_TASKS", "$JS.API.DIRECT.GET.COVEY_TASKS.>",
 	}
 	for _, s := range read {
