@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -162,4 +163,11 @@ func (c *cluster) accident(format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	c.accidents = append(c.accidents, what)
 	fmt.Fprintln(c.o.Log, "          ", what)
+}
+
+// wrong returns the accidents.
+func (c *cluster) wrong() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.accidents)
 }

@@ -341,7 +341,7 @@ func (k *kit) noLease(ctx context.Context, stopped ...*node) Check {
 
 // logs reads what the processes have printed.
 func (k *kit) logs() error {
-	c := Check{Name: checkLogs, Found: k.cluster.accidents}
+	c := Check{Name: checkLogs, Found: k.cluster.wrong()}
 	files, err := filepath.Glob(filepath.Join(k.o.Dir, "*.log"))
 	for _, f := range files {
 		found, ferr := alarming(f)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ func (p *process) start() error {
 	p.lives++
 	fmt.Fprintf(out, "--- %s: life %d of %s\n", time.Now().Format("15:04:05.000"), p.lives, p.name)
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	cmd.Env = append(p.env, fmt.Sprintf("%s=%s.%d", lifeVariable, p.name, p.lives))
+	cmd.Env = slices.Concat(p.env, []string{fmt.Sprintf("%s=%s.%d", lifeVariable, p.name, p.lives)}) // env is shared
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = childAttr()
 	if err := cmd.Start(); err != nil {
