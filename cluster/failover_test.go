@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/covey-run/covey/messages"
 )
 
@@ -171,14 +169,4 @@ func (f *failing) count(left map[string]bool) (n int) {
 	return n
 }
 
-// epoch is that of a node's lease, 0 without one.
-func (f *failing) epoch(node string) uint64 {
-	e, err := must(f.client.journal.js.KeyValue(f.b.Context(), leaseBucket))(f.b).Get(f.b.Context(), node)
-	if err == jetstream.ErrKeyNotFound {
-		return 0
-	}
-	ok(f.b, err)
-	var i messages.NodeInfo
-	ok(f.b, json.Unmarshal(e.Value(), &i))
-	return i.Epoch
-}
+func (f *failing) epoch(node string) uint64 { return leaseEpoch(f.b, f.client, node) }

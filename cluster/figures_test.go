@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -204,6 +205,19 @@ func newFiguresClient(b *testing.B, url string) *Client {
 	c := must(Open(b.Context(), Config{URL: url}))(b)
 	b.Cleanup(c.Close)
 	return c
+}
+
+// leaseEpoch is that of a node's lease, 0 without one.
+func leaseEpoch(b *testing.B, c *Client, node string) uint64 {
+	b.Helper()
+	e, err := must(c.journal.js.KeyValue(b.Context(), leaseBucket))(b).Get(b.Context(), node)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return 0
+	}
+	ok(b, err)
+	var i messages.NodeInfo
+	ok(b, json.Unmarshal(e.Value(), &i))
+	return i.Epoch
 }
 
 // noted is a record of the journal, and when the server stored it.

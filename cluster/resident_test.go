@@ -126,7 +126,8 @@ func submitAll(b *testing.B, c *Client, runs int) {
 func waitForAll(b *testing.B, nodes []*child, runs int) {
 	b.Helper()
 	var seen int64
-	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+	began := time.Now()
+	for told := began; ; time.Sleep(100 * time.Millisecond) {
 		seen = 0
 		var on int
 		for _, n := range nodes {
@@ -138,6 +139,10 @@ func waitForAll(b *testing.B, nodes []*child, runs int) {
 				b.Logf("%d runs were begun more than once", seen-int64(runs))
 			}
 			return
+		}
+		if time.Since(told) > 5*time.Second {
+			told = time.Now()
+			b.Logf("after %v %d runs wait, %d are on a node", time.Since(began).Round(time.Second), seen, on)
 		}
 		if time.Since(began) > 10*time.Minute {
 			b.Fatalf("after 10 minutes %d of %d runs wait, %d are on a node", seen, runs, on)
