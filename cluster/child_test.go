@@ -53,6 +53,9 @@ func (c *child) expect(prefix string) string {
 		if rest, found := strings.CutPrefix(c.out.Text(), prefix); found {
 			return strings.TrimSpace(rest)
 		}
+		if strings.HasPrefix(c.out.Text(), "error:") {
+			c.t.Log(c.out.Text())
+		}
 	}
 	c.t.Fatalf("the child ended before it said %q", prefix)
 	return ""

@@ -22,7 +22,8 @@ const leaseBucket = "COVEY_NODES"
 // its default.
 type leaseTimes struct {
 	// TTL is how long a lease lasts that is not renewed: 15 s, so that it outlives
-	// an election of the stream's leader (up to 9.8 s without renewals).
+	// an election of the stream's leader (up to 9.8 s without renewals); three
+	// times Renew where that is more.
 	TTL time.Duration
 	// Renew is the time between renewals: 1 s, more in a cluster of more than 32
 	// nodes, for every node hears of every renewal.
@@ -66,6 +67,7 @@ type lease struct {
 	epoch uint64 // 0: none is held
 	rev   uint64 // of the last renewal
 	until time.Time
+	ttl   time.Duration // as of the last renewal
 	peers int
 	seen  bool          // by the others
 	held  chan struct{} // closed while one is held
@@ -181,13 +183,13 @@ func (l *lease) acquire(ctx context.Context) error {
 			return l.takenBy(was.Data)
 		}
 	}
-	sent := time.Now()
-	seq, err := l.put(ctx, 0, last, sent)
+	sent, ttl := time.Now(), l.lasts()
+	seq, err := l.put(ctx, 0, last, sent, ttl)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.epoch, l.rev, l.until = seq, seq, sent.Add(l.times.TTL)
+	l.epoch, l.rev, l.until, l.ttl = seq, seq, sent.Add(ttl), ttl
 	close(l.held)
 	l.mu.Unlock()
 	l.renewNow() // with the epoch in it
@@ -203,7 +205,7 @@ func (l *lease) takenBy(data []byte) error {
 }
 
 // put writes the lease once, if last is the key's last revision.
-func (l *lease) put(ctx context.Context, epoch, last uint64, at time.Time) (uint64, error) {
+func (l *lease) put(ctx context.Context, epoch, last uint64, at time.Time, ttl time.Duration) (uint64, error) {
 	i := l.info()
 	i.Epoch, i.At = epoch, at.UTC()
 	data, err := json.Marshal(i)
@@ -212,7 +214,7 @@ func (l *lease) put(ctx context.Context, epoch, last uint64, at time.Time) (uint
 	}
 	// KeyValue.Update takes no lifetime, and would make the lease permanent.
 	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: leaseSubject(l.name), Data: data},
-		jetstream.WithMsgTTL(l.times.TTL), jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithRetryAttempts(0))
+		jetstream.WithMsgTTL(ttl), jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return 0, err
 	}
@@ -257,7 +259,21 @@ func (l *lease) keep(ctx context.Context) {
 func (l *lease) interval() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return min(max(l.times.Renew, l.times.Renew*time.Duration(l.peers)/32), l.times.TTL/3)
+	return min(l.wanted(), cmp.Or(l.ttl, l.times.TTL)/3)
+}
+
+// wanted is the time between renewals that the number of nodes asks for; l.mu is
+// held.
+func (l *lease) wanted() time.Duration {
+	return max(l.times.Renew, l.times.Renew*time.Duration(l.peers)/32)
+}
+
+// lasts is how long the next renewal is good for. The server counts whole
+// seconds.
+func (l *lease) lasts() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.times.TTL, (3 * l.wanted()).Truncate(time.Second))
 }
 
 // left is for how long the lease still counts; without one, a long time.
@@ -274,21 +290,21 @@ func (l *lease) left() time.Duration {
 // turns out to be over.
 func (l *lease) renew(ctx context.Context) error {
 	l.mu.Lock()
-	epoch, rev, until := l.epoch, l.rev, l.until
+	epoch, rev, until, was := l.epoch, l.rev, l.until, l.ttl
 	l.mu.Unlock()
-	sent := time.Now()
+	sent, ttl := time.Now(), l.lasts()
 	if !sent.Before(until) {
-		return l.over(epoch, "it could not be renewed in %v", l.times.TTL)
+		return l.over(epoch, "it could not be renewed in %v", was)
 	}
 	tctx, cancel := context.WithDeadline(ctx, minTime(sent.Add(attemptTimeout), until))
 	defer cancel()
-	seq, err := l.put(tctx, epoch, rev, sent)
+	seq, err := l.put(tctx, epoch, rev, sent, ttl)
 	if apiCode(err) == jetstream.JSErrCodeStreamWrongLastSequence {
 		// The acknowledgement of the renewal before may have been lost.
-		was, gerr := l.stream.GetLastMsgForSubject(tctx, leaseSubject(l.name))
+		last, gerr := l.stream.GetLastMsgForSubject(tctx, leaseSubject(l.name))
 		switch {
-		case gerr == nil && isLease(was.Data, was.Sequence, epoch):
-			seq, err, sent = was.Sequence, nil, until.Add(-l.times.TTL)
+		case gerr == nil && isLease(last.Data, last.Sequence, epoch):
+			seq, err, sent, ttl = last.Sequence, nil, until.Add(-was), was
 		case gerr == nil || errors.Is(gerr, jetstream.ErrMsgNotFound):
 			return l.over(epoch, "somebody has ended it")
 		default:
@@ -297,12 +313,12 @@ func (l *lease) renew(ctx context.Context) error {
 	}
 	if err == nil {
 		l.mu.Lock()
-		l.rev, l.until = seq, sent.Add(l.times.TTL)
+		l.rev, l.until, l.ttl = seq, sent.Add(ttl), ttl
 		until = l.until
 		l.mu.Unlock()
 	}
 	if !time.Now().Before(until) { // this process was frozen, as a rule
-		return l.over(epoch, "this process did not run for longer than %v", l.times.TTL)
+		return l.over(epoch, "this process did not run for longer than %v", ttl)
 	}
 	return err
 }
