@@ -170,7 +170,7 @@ func (t *turn) land(ctx context.Context, f *flight, in *messages.Intent) (*messa
 		res.Output = f.end.out
 	case ctx.Err() != nil:
 		return nil, ended(ctx, t.path)
-	case t.scope.flights.over.Load():
+	case t.scope.flights.closed() && f.call.withdraw():
 		return nil, t.scope.proceed()
 	case f.call.withdraw():
 		res.Error = messages.Errorf(messages.Unavailable, in.Tool.Name, "the tool was not called: %w", f.err)

@@ -17,7 +17,12 @@ type flights struct {
 	mu   sync.Mutex
 	all  map[string]*flight
 	over atomic.Bool // the run has ended, or was left: no call begins
+	// lease is the node's under which the run's writers were claimed.
+	lease tenure
 }
+
+// closed reports whether no call may begin.
+func (fs *flights) closed() bool { return fs.over.Load() || !fs.lease.holds() }
 
 // flight is one tool call.
 type flight struct {
@@ -50,7 +55,7 @@ const (
 
 // take begins the call; false if nobody wants it any more.
 func (c *toolCall) take() bool {
-	return !c.of.over.Load() && c.state.CompareAndSwap(callWaits, callTaken)
+	return !c.of.closed() && c.state.CompareAndSwap(callWaits, callTaken)
 }
 
 // withdraw reports whether the call was not begun, and now never will be.

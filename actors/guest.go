@@ -17,6 +17,7 @@ type guestActor struct {
 	g       *guest
 	agent   Agent
 	scope   *scope
+	claim   messages.Claim
 	unserve func()
 	opened  bool
 	over    bool
@@ -39,16 +40,16 @@ type (
 // goneWithin bounds the attempts to tell an owner that its member is gone.
 const goneWithin = 10 * time.Second
 
-func (rt *Runtime) guestSpec(g *guest, a Agent) supervisor.Spec {
+func (rt *Runtime) guestSpec(g *guest, a Agent, claim messages.Claim) supervisor.Spec {
 	a.Restart = supervisor.Temporary
 	return supervisor.Spec{Name: g.name, Kind: "guest", Restart: supervisor.Temporary, New: func() (supervisor.Actor, error) {
 		rt.guests.mu.Lock()
 		rt.guests.alive[g.name] = g
 		rt.guests.mu.Unlock()
 		p := g.place
-		return &guestActor{g: g, agent: a, scope: &scope{
-			rt: rt, run: p.Task.ID, task: p.Task, owner: p.Owner, drained: g.drained, moves: g.moves,
-		}}, nil
+		s := &scope{rt: rt, run: p.Task.ID, task: p.Task, owner: p.Owner, drained: g.drained, moves: g.moves}
+		s.flights.lease = rt.tenure(claim)
+		return &guestActor{g: g, agent: a, scope: s, claim: claim}, nil
 	}}
 }
 
@@ -56,15 +57,21 @@ func (a *guestActor) Start(c *supervisor.Context) error {
 	s, p := a.scope, a.g.place
 	s.top = c.Self()
 	c.Go("taking the member over", func(ctx context.Context) any {
-		log, err := openMember(ctx, s.rt.journal, p.Task, p.Member, s.rt.claim(""))
+		log, err := openMember(ctx, s.rt.journal, p.Task, p.Member, a.claim)
 		return &settledIn{log, err}
 	})
 	c.Go("watching its owner", func(ctx context.Context) any {
 		select {
-		case <-s.rt.drained:
-			return move{}
 		case <-s.rt.cfg.Nodes.Lost(messages.SplitOwner(p.Owner)):
 			return leave{}
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	c.Go("waiting for a drain", func(ctx context.Context) any {
+		select {
+		case <-s.rt.drained:
+			return move{}
 		case <-ctx.Done():
 			return nil
 		}

@@ -584,3 +584,38 @@ func TestCheckOfWhereAMemberLives(t *testing.T) {
 		wantClass(t, bad.Check(), messages.Invalid, `"x"`, want)
 	}
 }
+
+// An owner that is taken for dead, and is woken, places its member again: that
+// is refused, and its heir's guest lives on.
+func TestAnOldOwnerTakesNoGuestFromItsHeir(t *testing.T) {
+	w := newWorld(t)
+	a := w.node("a", like{})
+	rule, called := hang(scripted.HangForever)
+	rule.Reply.Text = "late"
+	b := w.node("b", gpu, rule)
+	r := a.run(team(planOf("x ?"), on("gpu", "x")))
+	wait(t, "call", called)
+	p := messages.Place{Owner: "old~1", Task: messages.Task{ID: "r", Team: "team"}, Member: "x", Incarnation: 7}
+	err := b.rt.Host(w.ctx, p, func() (actors.Member, error) { return nil, messages.Errorf(messages.Fenced, "r", "it is another's") })
+	wantClass(t, err, messages.Fenced)
+	p.Owner, p.Incarnation, p.Known = a.info.Owner(), 1, true
+	ok(t, b.rt.Host(w.ctx, p, nil))
+	b.model.Release()
+	wantText(t, w.answer(r), "late")
+	b.empty()
+}
+
+// A guest that waits for the end of its step, on a node that is drained, goes
+// when its owner is lost.
+func TestOwnerIsLostWhileItsGuestIsDrained(t *testing.T) {
+	w := newWorld(t)
+	a := w.node("a", like{})
+	rule, called := hang(scripted.HangForever)
+	b := w.node("b", gpu, rule)
+	a.run(team(planOf("x ?"), on("gpu", "x")))
+	wait(t, "call", called)
+	drained := b.drain(w.ctx)
+	a.kill()
+	ok(t, <-drained)
+	b.empty()
+}

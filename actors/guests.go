@@ -25,6 +25,7 @@ type guest struct {
 	place messages.Place
 	ref   supervisor.Ref
 	done  chan struct{} // closed once its actors have stopped
+	ended sync.Once
 
 	once  sync.Once
 	ready chan struct{} // closed once it can be asked, or cannot live here for err
@@ -97,14 +98,21 @@ func (rt *Runtime) admit(name string, p messages.Place) (g, old *guest, err erro
 	return g, old, nil
 }
 
-// drop forgets a guest that never lived here.
+// drop forgets a guest that cannot live here. Whoever lives under its name stays:
+// an owner that is refused takes nothing from its heir.
 func (gs *guests) drop(g *guest) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
+	here := gs.alive[g.name]
 	if gs.all[g.name] == g {
 		delete(gs.all, g.name)
+		if here != nil {
+			gs.all[g.name] = here
+		}
 	}
-	close(g.done)
+	if here != g { // else it is on its way down
+		g.over()
+	}
 }
 
 // present are the guests at this moment.
@@ -156,8 +164,18 @@ func (rt *Runtime) house(ctx context.Context, g, old *guest, team func() (Member
 			return err
 		}
 	}
-	_, err = rt.sys.Spawn(ctx, rt.guests.ref, rt.guestSpec(g, a))
-	return err
+	claim := rt.claim("")
+	lease := rt.tenure(claim)
+	if lease.holds() {
+		if _, err = rt.sys.Spawn(ctx, rt.guests.ref, rt.guestSpec(g, a, claim)); err != nil {
+			return err
+		}
+	}
+	if !lease.holds() { // Fence may have come before there was anybody to hear it
+		g.ref.Tell(leave{})
+		return messages.Errorf(messages.Unavailable, rt.cfg.Node, "the node has no lease now")
+	}
+	return nil
 }
 
 // memberAt is the agent at a path below a team, or the one that the run is of.
@@ -216,6 +234,9 @@ func (g *guest) wait(ctx context.Context) error {
 	}
 }
 
+// over says that its actors have stopped, or never were.
+func (g *guest) over() { g.ended.Do(func() { close(g.done) }) }
+
 // close lets no new step begin.
 func (g *guest) close() { g.closing.Do(func() { close(g.drained) }) }
 
@@ -252,7 +273,7 @@ func (a *guestsActor) ChildChanged(_ *supervisor.Context, change supervisor.Chil
 			delete(gs.all, g.name)
 		}
 		g.settle(messages.Errorf(messages.Unavailable, g.name, "the member has gone"))
-		close(g.done)
+		g.over()
 	}
 }
 

@@ -19,8 +19,8 @@ const (
 	// guestExpiry after how long without that it lets the guest go.
 	keepEvery   = 5 * time.Second
 	guestExpiry = 30 * time.Second
-	// keepTries is how many times in a row, one second apart, a home may leave
-	// that unanswered: a connection that is restored costs nobody a restart.
+	// keepTries is how many times, one second apart, a home may refuse that, or
+	// not be connected: a connection that is restored costs nobody a restart.
 	keepTries = 3
 	// placeWithin bounds one request to place a member: its home claims a writer,
 	// which an election of the journal's servers delays by seconds.
@@ -219,8 +219,8 @@ func (p *proxyActor) leave(h *home) {
 func (p *proxyActor) keep(ctx context.Context, h *home) any {
 	s := p.host.scope
 	gone, drained := s.rt.cfg.Nodes.Lost(h.node.Node, h.node.Epoch), s.drained
-	word := messages.Place{Known: true}
-	wait, tries := keepEvery, 0
+	word, clock := messages.Place{Known: true}, s.rt.sys.Clock()
+	wait, tries, heard := keepEvery, 0, clock.Now()
 	for {
 		timer := s.rt.sys.Clock().NewTimer(wait)
 		select {
@@ -241,14 +241,16 @@ func (p *proxyActor) keep(ctx context.Context, h *home) any {
 			return nil
 		default:
 		}
-		err := p.remind(ctx, h, word)
-		switch tries++; {
+		switch err := p.remind(ctx, h, word); {
 		case err == nil:
-			wait, tries = keepEvery, 0
-		case tries < keepTries:
-			wait = time.Second
+			wait, tries, heard = keepEvery, 0, clock.Now()
+		case messages.ClassOf(err) == messages.Timeout && clock.Since(heard) < guestExpiry:
+			wait = time.Second // the connection may be away: the lease tells whether the home is
 		default:
-			return &lost{h, messages.Errorf(messages.Unavailable, p.path, "the node %s has lost the member: %w", h.node.Node, err)}
+			if tries++; tries >= keepTries {
+				return &lost{h, messages.Errorf(messages.Unavailable, p.path, "the node %s has lost the member: %w", h.node.Node, err)}
+			}
+			wait = time.Second
 		}
 	}
 }

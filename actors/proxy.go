@@ -132,7 +132,9 @@ func (p *proxyActor) settled(c *supervisor.Context, h *home) error {
 func (p *proxyActor) gone(c *supervisor.Context, g *messages.Gone) error {
 	switch {
 	case p.home == nil || g.Incarnation > p.home.incarnation:
-		p.early = g
+		if p.early == nil || p.early.Incarnation < g.Incarnation {
+			p.early = g
+		}
 		return nil
 	case g.Incarnation < p.home.incarnation:
 		return nil

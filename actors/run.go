@@ -112,6 +112,7 @@ func (rt *Runtime) runSpec(run *Run, task messages.Task, m Member, claim message
 	spec.New = func() (supervisor.Actor, error) {
 		r := &runActor{run: run, task: task, claim: claim}
 		r.host = host{scope: &scope{rt: rt, run: task.ID, task: task, owner: messages.Owner(claim.Node, claim.Epoch), drained: rt.drained}}
+		r.scope.flights.lease = rt.tenure(claim)
 		switch m := m.(type) {
 		case Team:
 			r.members, r.plan = m.Members, m.Plan
@@ -146,6 +147,10 @@ var alone = PlanFunc(func(ctx context.Context, s *Stage) (messages.Answer, error
 
 func (r *runActor) Start(c *supervisor.Context) error {
 	r.scope.top = c.Self()
+	if r.run.over() { // it was given up before it came here
+		c.Self().Tell(&abort{r.run.err})
+		return nil
+	}
 	if r.task.Submitted.IsZero() {
 		r.task.Submitted = c.Now().UTC().Round(0)
 	}

@@ -171,16 +171,25 @@ func (rt *Runtime) Start(ctx context.Context, task messages.Task, m Member, ack 
 			return nil, err
 		}
 	}
+	claim := rt.claim(ack)
+	lease := rt.tenure(claim)
+	if !lease.holds() {
+		return nil, messages.Errorf(messages.Stopping, rt.cfg.Node, "the node has no lease now")
+	}
 	run := &Run{ID: task.ID, task: task, done: make(chan struct{}), ref: rt.sys.At(rt.runs.Path() + "/" + task.ID)}
 	rt.mu.Lock()
 	rt.live[task.ID] = run
 	rt.mu.Unlock()
-	if _, err := rt.sys.Spawn(ctx, rt.runs, rt.runSpec(run, task, m, rt.claim(ack))); err != nil {
+	if _, err := rt.sys.Spawn(ctx, rt.runs, rt.runSpec(run, task, m, claim)); err != nil {
 		run.finish(false, messages.Answer{}, err)
+		run.ref.Tell(&abort{err}) // it may be there, or be about to
 		rt.mu.Lock()
 		delete(rt.live, task.ID)
 		rt.mu.Unlock()
 		return nil, err
+	}
+	if !lease.holds() { // Fence may have come before there was anybody to hear it
+		run.ref.Tell(&abort{lease.ended(task.ID)})
 	}
 	return run, nil
 }
@@ -216,6 +225,18 @@ func (rt *Runtime) running() (runs []*Run) {
 		}
 	}
 	return runs
+}
+
+// Resident is how many runs are on this node.
+func (rt *Runtime) Resident() (n int) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, r := range rt.live {
+		if !r.over() {
+			n++
+		}
+	}
+	return n
 }
 
 // Runs are the ids of the runs on this node, sorted.

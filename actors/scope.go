@@ -44,6 +44,9 @@ func (s *scope) proceed() error {
 	if s.flights.over.Load() {
 		return interruption{messages.Errorf(messages.Stopping, s.run, "the run is over")}
 	}
+	if !s.flights.lease.holds() {
+		return interruption{s.flights.lease.ended(s.run)}
+	}
 	select {
 	case <-s.drained:
 		return s.rt.stopping()

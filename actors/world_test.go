@@ -48,6 +48,8 @@ type member struct {
 	sub   *supervisor.Subscription
 	heard []messages.Event
 	said  []string // the words about guests that came here
+	// tenure counts down to the end of its lease, see lapse.
+	tenure int
 }
 
 type serving struct {
@@ -172,7 +174,26 @@ func (n *member) cutOff(ctx context.Context) error {
 
 // The nodes.
 
-func (n *member) Self() messages.NodeInfo { return n.info }
+func (n *member) Self() messages.NodeInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.tenure > 0 {
+		if n.tenure--; n.tenure == 0 {
+			n.info.Epoch = 0
+		}
+	}
+	return n.info
+}
+
+// lapse ends the node's lease by its own clock, after it was asked for that often,
+// and nobody has told the runtime yet.
+func (n *member) lapse(after int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.tenure = after; after == 0 {
+		n.info.Epoch = 0
+	}
+}
 
 func (n *member) Live() (all []messages.NodeInfo, changed <-chan struct{}) {
 	n.mu.Lock()

@@ -29,7 +29,9 @@ func (n *Node) deliver(d *delivery) {
 				n.finish(d.Task.ID, resultOf(last))
 				return
 			}
-			n.finish(d.Task.ID, result{err: err})
+			if messages.ClassOf(err) != messages.Stopping || !n.movesOn() {
+				n.finish(d.Task.ID, result{err: err})
+			}
 			n.handBack(d, err)
 			return
 		}
@@ -45,6 +47,14 @@ func (n *Node) deliver(d *delivery) {
 		}
 		n.finish(d.Task.ID, result{ended: run.Ended(), answer: answer, err: err})
 	})
+}
+
+// movesOn reports whether a task that this node cannot begin now is begun by
+// another one, or later here: whoever waits for it waits on.
+func (n *Node) movesOn() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cfg.shared() && !n.draining
 }
 
 func (n *Node) lastRecord(run string) (messages.Body, error) {

@@ -11,10 +11,11 @@ import (
 
 // self is what the node says of itself now.
 func (n *Node) self() messages.NodeInfo {
-	if n.cluster == nil {
-		return n.info()
+	i := n.info()
+	if n.cluster != nil {
+		i.Epoch = n.cluster.lease.current()
 	}
-	return n.cluster.Self()
+	return i
 }
 
 // info is self without the lease's epoch; also while the node starts.
@@ -31,7 +32,7 @@ func (n *Node) info() messages.NodeInfo {
 		Draining: draining, At: now(),
 	}
 	if n.ready.Load() {
-		i.Queues, i.Runs, i.Guests = n.queue.serves(), len(n.rt.Runs()), n.rt.Guests()
+		i.Queues, i.Runs, i.Guests = n.queue.serves(), n.rt.Resident(), n.rt.Guests()
 	}
 	return i
 }

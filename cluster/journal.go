@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/covey-run/covey/actors"
@@ -20,6 +21,16 @@ type journal struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	pub    publisher
+	// newest is the last record that was acknowledged here. Who was the leader, and
+	// has not heard that another one is, may have less: see [journal.subjects].
+	newest atomic.Uint64
+}
+
+// stored notes that a record was.
+func (j *journal) stored(seq uint64) {
+	for was := j.newest.Load(); seq > was && !j.newest.CompareAndSwap(was, seq); {
+		was = j.newest.Load()
+	}
 }
 
 // journalOptions: the zero value is as many replicas as the servers are good for,
@@ -68,6 +79,7 @@ func (j *journal) Claim(ctx context.Context, run, name string, claim messages.Cl
 	if err != nil {
 		return nil, err
 	}
+	j.stored(ack.Seq)
 	w.hold(subject, ack.Seq)
 	return w, nil
 }

@@ -85,13 +85,16 @@ func openLeases(ctx context.Context, js jetstream.JetStream, replicas int) (jets
 	})
 }
 
-// self is the node's word on itself, by its present lease.
-func (l *lease) self() messages.NodeInfo {
-	i := l.info()
+// current is the epoch of the present lease, 0 for none. One that has run out by
+// this node's clock is none, also where keep has not found out yet: a process that
+// was frozen may go on anywhere.
+func (l *lease) current() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i.Epoch = l.epoch
-	return i
+	if !time.Now().Before(l.until) {
+		return 0
+	}
+	return l.epoch
 }
 
 // wait returns once a lease is held.
@@ -213,8 +216,12 @@ func (l *lease) put(ctx context.Context, epoch, last uint64, at time.Time, ttl t
 		return 0, messages.AsError(err, messages.Invalid, "the lease of node "+l.name)
 	}
 	// KeyValue.Update takes no lifetime, and would make the lease permanent.
-	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: leaseSubject(l.name), Data: data},
-		jetstream.WithMsgTTL(ttl), jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithRetryAttempts(0))
+	var ack *jetstream.PubAck
+	err = guarded(ctx, l.nc, leaseSubject(l.name), func(ctx context.Context) (err error) {
+		ack, err = l.js.PublishMsg(ctx, &nats.Msg{Subject: leaseSubject(l.name), Data: data},
+			jetstream.WithMsgTTL(ttl), jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithRetryAttempts(0))
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -304,7 +311,7 @@ func (l *lease) renew(ctx context.Context) error {
 		last, gerr := l.stream.GetLastMsgForSubject(tctx, leaseSubject(l.name))
 		switch {
 		case gerr == nil && isLease(last.Data, last.Sequence, epoch):
-			seq, err, sent, ttl = last.Sequence, nil, until.Add(-was), was
+			seq, err, sent, ttl = last.Sequence, nil, until.Add(-was), min(ttl, was)
 		case gerr == nil || errors.Is(gerr, jetstream.ErrMsgNotFound):
 			return l.over(epoch, "somebody has ended it")
 		default:

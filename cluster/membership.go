@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -61,7 +62,7 @@ func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membershi
 	m.quit = quit
 	listen, err := keyWatch{nc: nc, kv: kv, keys: "*", take: m.take, listed: m.roster.whole}.begin(run)
 	if err != nil {
-		quit()
+		_ = m.leave(context.WithoutCancel(ctx)) // the error is the start's
 		return nil, messages.AsError(err, messages.Unavailable, "bucket "+leaseBucket)
 	}
 	m.wg.Go(listen)
@@ -97,7 +98,9 @@ func (m *membership) leave(ctx context.Context) error {
 }
 
 // Self is part of [actors.Nodes].
-func (m *membership) Self() messages.NodeInfo { return m.lease.self() }
+func (m *membership) Self() messages.NodeInfo {
+	return messages.NodeInfo{Node: m.lease.name, Epoch: m.lease.current()}
+}
 
 // Live is part of [actors.Nodes].
 func (m *membership) Live() ([]messages.NodeInfo, <-chan struct{}) { return m.roster.live() }
@@ -114,9 +117,21 @@ func (m *membership) Place(ctx context.Context, node string, place messages.Plac
 	if err != nil {
 		return messages.AsError(err, messages.Invalid, subject)
 	}
-	r, err := m.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: h, Data: data})
+	word := &nats.Msg{Subject: subject, Header: h, Data: data}
+	var r *nats.Msg
+	// One try: it is for the node to take its time. Only this node's connection,
+	// where that is away, is waited for.
+	err = retrying(nil).retryWithin(ctx, hostWithin, subject, func(ctx context.Context) error {
+		return guarded(ctx, m.nc, subject, func(ctx context.Context) (err error) {
+			r, err = m.nc.RequestMsgWithContext(ctx, word)
+			if errors.Is(err, nats.ErrNoResponders) {
+				err = messages.Errorf(messages.Unavailable, subject, "there is no such node: %w", err)
+			}
+			return err
+		})
+	})
 	if err != nil {
-		return messages.AsError(err, messages.Unavailable, subject)
+		return err
 	}
 	return receipt(r.Data, subject)
 }

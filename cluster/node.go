@@ -222,7 +222,9 @@ func (n *Node) stop(ctx context.Context) error {
 	// What follows is quick, and is done also when the time is up.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	errs = append(errs, n.sys.Stop(last), n.rt.Close(last), n.queue.stop(last), n.svc.Stop())
+	errs = append(errs, n.sys.Stop(last), n.rt.Close(last))
+	n.concluded(last)
+	errs = append(errs, n.queue.stop(last), n.svc.Stop())
 	n.leave(last)
 	n.abandon()
 	n.mu.Lock()
@@ -235,6 +237,20 @@ func (n *Node) stop(ctx context.Context) error {
 		n.finish(id, result{err: messages.Errorf(messages.Stopping, id, "the node has stopped: the run can be resumed")})
 	}
 	return errors.Join(errs...)
+}
+
+// concluded waits, within ctx, until what has come of each delivery is told: a
+// task whose acknowledgement is cut off comes again only after AckWait.
+func (n *Node) concluded(ctx context.Context) {
+	told := make(chan struct{})
+	go func() {
+		n.work.Wait()
+		close(told)
+	}()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
 }
 
 // abandon closes what is open.

@@ -32,13 +32,12 @@ func (n *Node) host(ctx context.Context, r micro.Request) error {
 	}
 	return n.rt.Host(ctx, *p, func() (actors.Member, error) {
 		// An owner that is taken for dead must not take a member from its heir.
-		claims, err := n.client.journal.claims(ctx, p.Task.ID)
+		owner, err := n.client.journal.owner(ctx, p.Task.ID)
 		if err != nil {
-			return nil, messages.AsError(err, messages.Unavailable, "run "+p.Task.ID)
+			return nil, err
 		}
-		c := claims[messages.PlanWriter]
-		if owner := messages.Owner(c.Node, c.Epoch); owner != p.Owner {
-			return nil, messages.Errorf(messages.Fenced, "run "+p.Task.ID, "it is %s's by now, and not %s's", owner, p.Owner)
+		if owner != p.Owner {
+			return nil, messages.Errorf(messages.Fenced, "run "+p.Task.ID, "it is %q's by now, and not %q's", owner, p.Owner)
 		}
 		return n.memberFor(p.Task)
 	})

@@ -86,8 +86,10 @@ func (p *puller) makeConsumers(ctx context.Context) error {
 		}
 		g.Go(func() error {
 			return p.q.Retrying.retry(ctx, "task queue: consumer "+c.Name, func(ctx context.Context) error {
-				_, err := p.q.js.CreateOrUpdateConsumer(ctx, taskStream, c)
-				return err
+				return guarded(ctx, p.q.nc, "$JS.API.CONSUMER.CREATE."+taskStream+"."+c.Name+".>", func(ctx context.Context) error {
+					_, err := p.q.js.CreateOrUpdateConsumer(ctx, taskStream, c)
+					return err
+				})
 			})
 		})
 	}

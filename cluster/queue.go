@@ -126,16 +126,23 @@ func (q *queue) serve(ctx context.Context, name string) error {
 		return err
 	}
 	pctx, cancel := context.WithCancel(q.ctx)
+	if !q.begin(name, p, pctx, cancel) {
+		cancel()
+		p.close()
+	}
+	return nil
+}
+
+// begin lets a puller run, unless its queue is served already, or this is over.
+func (q *queue) begin(name string, p *puller, ctx context.Context, cancel context.CancelFunc) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.served[name] != nil || q.ctx.Err() != nil {
-		cancel()
-		p.close()
-		return nil
+		return false
 	}
 	q.served[name] = cancel
-	q.wg.Go(func() { p.run(pctx) })
-	return nil
+	q.wg.Go(func() { p.run(ctx) })
+	return true
 }
 
 // leave stops taking a queue's tasks. What is held of them stays held.
@@ -276,14 +283,17 @@ func (q *queue) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// signs tells the server, every third of AckWait, that this node still holds
-// what it holds.
+// signs tells the server, every third of AckWait and when the connection is back,
+// that this node still holds what it holds.
 func (q *queue) signs() {
 	t := time.NewTicker(q.AckWait / 3)
 	defer t.Stop()
+	back := q.nc.StatusChanged(nats.CONNECTED)
+	defer q.nc.RemoveStatusListener(back)
 	for {
 		select {
 		case <-t.C:
+		case <-back: // some may have been lost
 		case <-q.ctx.Done():
 			return
 		}

@@ -166,5 +166,8 @@ func (j *journal) subjects(ctx context.Context, filter string) (map[string]uint6
 	if err != nil {
 		return nil, err
 	}
+	if have := j.newest.Load(); info.State.LastSeq < have {
+		return nil, fmt.Errorf("%w: it ends at sequence %d, and %d was acknowledged", errBehind, info.State.LastSeq, have)
+	}
 	return info.State.Subjects, nil
 }

@@ -26,7 +26,12 @@ const (
 )
 
 // owner names this node, by its present lease.
-func (n *Node) owner() string { return n.self().Owner() }
+func (n *Node) owner() string {
+	if n.cluster == nil {
+		return n.cfg.Name
+	}
+	return n.cluster.Self().Owner()
+}
 
 // fence stops what runs in the name of this node's lease, which is over. What
 // was delivered under it is another node's now, or comes again.
@@ -170,11 +175,18 @@ func (n *Node) hurry(info *messages.RunInfo) {
 // mayHandOn is true for one node only.
 func (n *Node) mayHandOn(ctx context.Context, c messages.Claim) (is bool, err error) {
 	what := "the right to hand on the tasks of " + messages.Owner(c.Node, c.Epoch)
+	key := "handed." + c.Node + "." + strconv.FormatUint(c.Epoch, 10)
 	err = retrying(n.away).retry(ctx, what, func(ctx context.Context) error {
-		_, err := n.cluster.lease.kv.Create(ctx, "handed."+c.Node+"."+strconv.FormatUint(c.Epoch, 10), []byte(n.cfg.Name), jetstream.KeyTTL(handOnFor))
+		_, err := n.cluster.lease.kv.Create(ctx, key, []byte(n.cfg.Name), jetstream.KeyTTL(handOnFor))
 		is = err == nil
-		if errors.Is(err, jetstream.ErrKeyExists) {
-			return nil
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return err
+		}
+		// It may be this node's: the acknowledgement may have been lost.
+		e, err := n.cluster.lease.kv.Get(ctx, key)
+		is = err == nil && string(e.Value()) == n.cfg.Name
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return errSettling
 		}
 		return err
 	})

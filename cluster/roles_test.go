@@ -32,6 +32,15 @@ func request(ctx context.Context, nc *nats.Conn, subject, body string) error {
 	})
 }
 
+// joins tries to take a lease.
+func joins(ctx context.Context, nc *nats.Conn, name string) error {
+	m, err := join(ctx, nc, membershipOptions{Name: name, Info: func() messages.NodeInfo { return messages.NodeInfo{Node: name} }, Warn: func(error) {}})
+	if err != nil {
+		return err
+	}
+	return m.leave(ctx)
+}
+
 // follow reads a run up to its last record.
 func follow(t testing.TB, ctx context.Context, c *Client, run string) (last messages.Body) {
 	t.Helper()
@@ -107,6 +116,8 @@ func TestRoles(t *testing.T) {
 			"$JS.API.STREAM.MSG.DELETE.COVEY_JOURNAL":    request(ctx, c.nc, "$JS.API.STREAM.MSG.DELETE.COVEY_JOURNAL", "{}"),
 			"$JS.API.CONSUMER.CREATE.COVEY_TASKS.thief.": request(ctx, c.nc, "$JS.API.CONSUMER.CREATE.COVEY_TASKS.thief.covey.>", "{}"),
 			"$KV.COVEY_NODES.n1":                         request(ctx, c.nc, "$KV.COVEY_NODES.n1", "{}"),
+			"$JS.API.CONSUMER.CREATE.COVEY_TASKS.covey-": c.queue.serve(ctx, "quick"),
+			"$KV.COVEY_NODES.spy":                        joins(ctx, c.nc, "spy"),
 		}
 	}
 	for subject, err := range noOne(submitter) {

@@ -69,7 +69,7 @@ func (r *roster) take(e jetstream.KeyValueEntry) {
 	r.mu.Lock()
 	was, there := r.nodes[name]
 	if e.Revision() <= was.rev && there {
-		if was.rev == e.Revision() {
+		if now != nil { // listed, if by a replica that is behind
 			was.round = r.round
 			r.nodes[name] = was
 		}

@@ -149,6 +149,22 @@ func (j *journal) claims(ctx context.Context, run string) (map[string]claimOf, e
 	return claims, err
 }
 
+// owner is whoever has claimed a run's plan, by what the stream's leader says; ""
+// for nobody.
+func (j *journal) owner(ctx context.Context, run string) (owner string, err error) {
+	err = j.pub.retrying.retry(ctx, "run "+run, func(ctx context.Context) error {
+		e, err := j.last(ctx, messages.Subject(messages.SubjectClaims, run, messages.PlanWriter))
+		if c, ok := e.Body.(*messages.Claim); ok {
+			owner = messages.Owner(c.Node, c.Epoch)
+		}
+		return err
+	})
+	if apiCode(err) == codeNoMessage {
+		return "", nil
+	}
+	return owner, err
+}
+
 // listing is one Runs in progress.
 type listing struct {
 	j     *journal

@@ -12,6 +12,12 @@ import (
 	"github.com/covey-run/covey/messages"
 )
 
+// Know makes a team known to the node, and no more: its members can live here, and
+// runs of it that are the node's go on. The tasks of its queue are left to those
+// who [Node.Serve] it. Teams that their tasks define need it not, given
+// [Config.Load].
+func (n *Node) Know(m actors.Member) error { return n.know(m) }
+
 // Serve makes a team known to the node, which from then on takes the tasks of
 // the queue of its name. [Node.Ask] and [Node.Submit] do so by themselves.
 func (n *Node) Serve(ctx context.Context, m actors.Member) error {
@@ -241,6 +247,7 @@ func (n *Node) owned(ctx context.Context, i messages.RunInfo) bool {
 func (n *Node) await(r *Run) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	defer n.forget(r)
 	go func() {
 		<-r.done
 		cancel()

@@ -61,6 +61,7 @@ func (w *writer) Append(ctx context.Context, step string, body messages.Body) (m
 		return messages.Envelope{}, err
 	}
 	w.last.Store(ack.Seq)
+	w.j.stored(ack.Seq)
 	e.Seq = ack.Seq
 	return e, nil
 }
