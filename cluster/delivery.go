@@ -90,9 +90,11 @@ func (d *delivery) letGo() bool {
 // delivered at once to nodes with room. Never call it for a node that may be
 // alive: the server cannot tell an old delivery of a task from its present one.
 func nakDeliveries(ctx context.Context, nc *nats.Conn, acks ...string) error {
+	var bad error // of one, which keeps no other from being handed on
 	for _, ack := range acks {
 		if !strings.HasPrefix(ack, "$JS.ACK.") || !strings.Contains(ack, "."+taskStream+".") {
-			return messages.Errorf(messages.Invalid, "task queue", "%q answers no delivery of a task", ack)
+			bad = messages.Errorf(messages.Invalid, "task queue", "%q answers no delivery of a task", ack)
+			continue
 		}
 		if err := nc.Publish(ack, ackNak); err != nil {
 			return messages.AsError(err, messages.Unavailable, "task queue: handing on")
@@ -101,7 +103,7 @@ func nakDeliveries(ctx context.Context, nc *nats.Conn, acks ...string) error {
 	if err := flush(ctx, nc); err != nil {
 		return messages.AsError(err, messages.Unavailable, "task queue: handing on")
 	}
-	return nil
+	return bad
 }
 
 // flush returns when the server has everything that nc published before, within

@@ -302,3 +302,85 @@ func TestARestartOfAllNodesDoublesNoRun(t *testing.T) {
 		t.Errorf("%d runs are on %d nodes' hands", runs, on)
 	}
 }
+
+// entry is a change of the bucket, as a watch tells of it.
+type entry struct {
+	jetstream.KeyValueEntry
+	node string
+	rev  uint64
+}
+
+func (e entry) Key() string                     { return e.node }
+func (e entry) Value() []byte                   { return []byte(`{"node":"` + e.node + `","epoch":1}`) }
+func (e entry) Revision() uint64                { return e.rev }
+func (e entry) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
+
+// A watch that is begun anew may be answered by a replica that is behind: a node
+// in its listing has a lease.
+func TestAListingThatIsBehindEndsNoLease(t *testing.T) {
+	r := newRoster(func(messages.NodeInfo) {}, func(node string, _ uint64) { t.Errorf("%s is lost", node) }, func(err error) { t.Error(err) })
+	r.take(entry{node: "n1", rev: 7})
+	r.whole()
+	r.take(entry{node: "n1", rev: 5})
+	r.whole()
+	if r.count() != 1 {
+		t.Error("it is gone")
+	}
+}
+
+// Who has the right has it also when it asks again: the answer may have been lost.
+func TestTheRightToHandOnIsOneNodes(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	n1, n2 := onServer(t, url, "n1"), onServer(t, url, "n2")
+	for range 2 {
+		if is, err := n1.mayHandOn(testCtx(t), messages.Claim{Node: "dead", Epoch: 1}); err != nil || !is {
+			t.Errorf("%t, %v", is, err)
+		}
+	}
+	if is, err := n2.mayHandOn(testCtx(t), messages.Claim{Node: "dead", Epoch: 1}); err != nil || is {
+		t.Errorf("%t, %v", is, err)
+	}
+}
+
+// A lease that has run out by the own clock is none, before keep finds out.
+func TestALeaseEndsByTheOwnClock(t *testing.T) {
+	l := &lease{epoch: 7, until: time.Now().Add(-time.Millisecond)}
+	if e := l.current(); e != 0 {
+		t.Errorf("epoch %d", e)
+	}
+}
+
+// Whoever waits for another node's run is forgotten when it has its answer.
+func TestNobodyWaitsForARunThatHasEnded(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	begun, goOn := make(chan string, 10), make(chan struct{})
+	team := holdingTeam(begun, goOn)
+	n1 := onServer(t, url, "n1", func(c *Config) { c.MaxRuns = 1 })
+	ctx := testCtx(t)
+	must(n1.Submit(ctx, team("n1"), messages.Task{Prompt: "first"}))(t)
+	hear(t, begun, "the first begins")
+	n2 := onServer(t, url, "n2")
+	ok(t, n2.Serve(ctx, team("n2")))
+	run := must(n1.Submit(ctx, team("n1"), messages.Task{Prompt: "second"}))(t)
+	if at := hear(t, begun, "the second begins"); at != "n2" {
+		t.Fatalf("begun on %s", at)
+	}
+	close(goOn)
+	if a := must(run.Wait(ctx))(t); a.Text != "n2" {
+		t.Errorf("%+v", a)
+	}
+	for {
+		n1.mu.Lock()
+		left := len(n1.handles)
+		n1.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%d are remembered", left)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -21,12 +21,19 @@ import (
 // homeNode is a node of a cluster whose teams are all tm, and its model "m".
 func homeNode(t *testing.T, url, name string, pools []string, tm actors.Member, rules ...scripted.Rule) (*Node, *scripted.Model) {
 	t.Helper()
+	quick := leaseTimes{TTL: 3 * time.Second, Renew: 100 * time.Millisecond, Ping: 50 * time.Millisecond, Grace: 200 * time.Millisecond}
+	return homeNodeFor(t, quick, url, name, pools, tm, rules...)
+}
+
+// homeNodeFor is homeNode with leases of those times.
+func homeNodeFor(t *testing.T, times leaseTimes, url, name string, pools []string, tm actors.Member, rules ...scripted.Rule) (*Node, *scripted.Model) {
+	t.Helper()
 	m := scripted.Of(rules...)
 	n := must(Start(testCtx(t), Config{
 		URL: url, Name: name, Pools: pools, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Models: map[string]provider.Factory{"m": func(string) (provider.Model, error) { return m, nil }},
 		Load:   func(json.RawMessage) (actors.Member, error) { return tm, nil },
-		lease:  leaseTimes{TTL: 3 * time.Second, Renew: 100 * time.Millisecond, Ping: 50 * time.Millisecond, Grace: 200 * time.Millisecond},
+		lease:  times,
 	}))(t)
 	t.Cleanup(func() {
 		m.Release()
@@ -262,5 +269,48 @@ func TestProgramIsAskedAgainAfterAStop(t *testing.T) {
 	ok(t, err)
 	if ans.Text != "bonjour" {
 		t.Errorf("%+v", ans)
+	}
+}
+
+// NATS goes away for longer than a home may leave its owner's words unanswered,
+// and for less than a lease lasts: the member lives on, and nothing is paid twice.
+func TestMemberOutlivesAnOutageOfNATS(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), freePort(t)
+	url, stop := listen(t, dir, port)
+	tm := onGPU(`{}`)
+	called := make(chan struct{})
+	once := sync.OnceFunc(func() { close(called) })
+	owner, _ := homeNodeFor(t, leaseTimes{}, url, "owner", nil, tm)
+	_, m := homeNodeFor(t, leaseTimes{}, url, "gpu1", []string{"gpu"}, tm, scripted.Rule{
+		When: scripted.When{Match: func(*provider.Request) bool { once(); return true }}, Reply: scripted.Reply{Hang: scripted.HangForever, Text: "from afar"},
+	})
+	run := must(owner.Submit(testCtx(t), tm, messages.Task{ID: "r", Prompt: "?"}))(t)
+	<-called
+	stop()
+	time.Sleep(9 * time.Second)
+	listen(t, dir, port)
+	m.Release()
+	ans, err := run.Wait(testCtx(t))
+	ok(t, err)
+	if ans.Text != "from afar" || ans.Restarts != 0 || m.Count() != 1 {
+		t.Errorf("%+v, %d calls", ans, m.Count())
+	}
+}
+
+// A node that only knows a team is a home for its members, and leaves its queue
+// alone.
+func TestANodeThatKnowsATeam(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	tm := onGPU(``)
+	tm.Definition = nil
+	owner, _ := homeNode(t, url, "owner", nil, tm)
+	home, _ := homeNode(t, url, "gpu1", []string{"gpu"}, tm, scripted.Rule{Reply: scripted.Reply{Text: "from afar"}})
+	ok(t, home.Know(tm))
+	ans, err := owner.Ask(testCtx(t), tm, "?")
+	ok(t, err)
+	if ans.Text != "from afar" || len(home.self().Queues) != 0 {
+		t.Errorf("%+v, %q", ans, home.self().Queues)
 	}
 }
