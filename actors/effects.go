@@ -97,6 +97,9 @@ func (t *turn) settle(ctx context.Context, n, i int, call messages.ToolCall) (*m
 	}
 	t.say(messages.Running, fmt.Sprintf("step %s: tool %s", step, call.Name), time.Time{})
 	if f == nil {
+		if err := t.confirm(ctx, intent); err != nil {
+			return nil, err
+		}
 		t.emit(messages.Event{Kind: messages.ToolCalled, Name: call.Name, Text: head(string(call.Arguments))})
 		f = t.perform(tl, intent)
 	}
@@ -143,6 +146,27 @@ func (t *turn) record(ctx context.Context, call messages.ToolCall, res *messages
 	return res, nil
 }
 
+// confirm makes sure that this node may make an unsafe call. It waits for a
+// journal that is away, as appends do.
+func (t *turn) confirm(ctx context.Context, in *messages.Intent) error {
+	if in.Effect != messages.Unsafe {
+		return nil
+	}
+	if err := t.scope.flights.lease.confirm(ctx); err != nil {
+		return t.unmade(ctx, err)
+	}
+	return nil
+}
+
+// unmade is a call that was not made, for its owner may be another by now. The
+// run is left to whoever goes on with it.
+func (t *turn) unmade(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ended(ctx, t.path)
+	}
+	return interruption{messages.Errorf(messages.Fenced, t.path, "a tool was not called: %w", err)}
+}
+
 // perform has the tool's actor make the call.
 func (t *turn) perform(tl tool.Tool, in *messages.Intent) *flight {
 	// The tool bounds the call itself; the rest is for an actor that must first
@@ -164,6 +188,9 @@ func (t *turn) land(ctx context.Context, f *flight, in *messages.Intent) (*messa
 		return nil, ended(ctx, t.path)
 	}
 	switch {
+	case f.err == nil && f.end.unmade != nil:
+		t.scope.flights.land(in.Key)
+		return nil, t.unmade(ctx, f.end.unmade)
 	case f.err == nil && f.end.err != nil:
 		res.Error = f.end.err
 	case f.err == nil:

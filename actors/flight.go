@@ -37,14 +37,17 @@ type flight struct {
 type toolEnd struct {
 	out string
 	err *messages.Error
+	// unmade is why the tool was not called after all, nil if it was.
+	unmade error
 }
 
 // toolCall asks a tool's actor for one call. The answer is a *toolEnd.
 type toolCall struct {
-	tool  *messages.ToolCall
-	key   string
-	of    *flights
-	state atomic.Int32
+	tool   *messages.ToolCall
+	effect messages.Effect
+	key    string
+	of     *flights
+	state  atomic.Int32
 }
 
 const (
@@ -56,6 +59,16 @@ const (
 // take begins the call; false if nobody wants it any more.
 func (c *toolCall) take() bool {
 	return !c.of.closed() && c.state.CompareAndSwap(callWaits, callTaken)
+}
+
+// confirm makes sure, where calling twice would do harm, that this node may call.
+// The agent's turn has waited for that already: what has come between is a
+// moment, unless the process was frozen there.
+func (c *toolCall) confirm(ctx context.Context) error {
+	if c.effect != messages.Unsafe {
+		return nil
+	}
+	return c.of.lease.confirm(ctx)
 }
 
 // withdraw reports whether the call was not begun, and now never will be.
@@ -78,7 +91,7 @@ func (fs *flights) land(key string) {
 
 // start has the tool's actor make a call. within bounds the wait for it.
 func (fs *flights) start(to supervisor.Ref, in *messages.Intent, within time.Duration) *flight {
-	f := &flight{call: &toolCall{tool: &in.Tool, key: in.Key, of: fs}, done: make(chan struct{})}
+	f := &flight{call: &toolCall{tool: &in.Tool, effect: in.Effect, key: in.Key, of: fs}, done: make(chan struct{})}
 	fs.mu.Lock()
 	if fs.all == nil {
 		fs.all = map[string]*flight{}

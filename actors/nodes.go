@@ -11,6 +11,10 @@ import (
 type Nodes interface {
 	// Self is this node, by its present lease: its name and epoch.
 	Self() messages.NodeInfo
+	// Confirm returns once it is sure that nobody has ended this node's lease of
+	// that epoch until a moment ago: at once, as a rule. A process that was frozen,
+	// or cut off, does not know that its lease was ended. Class fenced: it is over.
+	Confirm(ctx context.Context, epoch uint64) error
 	// Live are the nodes that have a lease, this one included, and a channel that
 	// is closed when that next changes (a node comes, goes, or begins to drain).
 	// What they say of their load is up to a second old.

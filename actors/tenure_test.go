@@ -6,6 +6,7 @@ import (
 
 	"github.com/covey-run/covey/actors"
 	"github.com/covey-run/covey/actors/provider/scripted"
+	"github.com/covey-run/covey/actors/tool"
 	"github.com/covey-run/covey/messages"
 )
 
@@ -56,4 +57,27 @@ func TestANodeWithoutALeaseTakesNoMember(t *testing.T) {
 		func() (actors.Member, error) { return team(nil, on("gpu", "x")), nil })
 	wantClass(t, err, messages.Unavailable, "no lease")
 	b.empty()
+}
+
+// A process is frozen between a tool's intent and the call, for longer than its
+// neighbours wait, and woken: an unsafe tool is not called, wherever it was frozen.
+func TestAnUnsafeToolIsNotCalledByWhoWasFrozen(t *testing.T) {
+	for at := range 2 {
+		w := newWorld(t)
+		a := w.node("a", like{}, scripted.Rule{Reply: calls("t")})
+		var tools, asked count
+		a.frozen = func() error {
+			if asked.add(); asked.get() > at {
+				return messages.Errorf(messages.Fenced, "a", "its lease is over")
+			}
+			return nil
+		}
+		unsafe := tool.Must(tool.New("t", "", func(context.Context, struct{}) (string, error) { tools.add(); return "", nil }))
+		r := a.run(team(planOf("x ?"), agent("x", unsafe)))
+		_, err := r.Wait(w.ctx)
+		wantClass(t, err, messages.Fenced, "a tool was not called", "its lease is over")
+		if tools.get() != 0 || r.Ended() || w.times("intent x 1") != 1 || w.times("result x 1") != 0 {
+			t.Errorf("%d calls, %q", tools.get(), w.kinds())
+		}
+	}
 }

@@ -66,6 +66,9 @@ func (a *toolActor) Receive(c *supervisor.Context, msg any) error {
 		c.Go("a call", func(ctx context.Context) any {
 			ctx, cancel := context.WithTimeout(tool.WithKey(ctx, m.key), timeout)
 			defer cancel()
+			if err := m.confirm(ctx); err != nil {
+				return &toolDone{call: m, end: toolEnd{unmade: err}}
+			}
 			return a.do(ctx, m)
 		})
 	case *toolDone:

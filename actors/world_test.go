@@ -48,6 +48,8 @@ type member struct {
 	sub   *supervisor.Subscription
 	heard []messages.Event
 	said  []string // the words about guests that came here
+	// frozen is asked before each unsafe call, see Confirm.
+	frozen func() error
 	// tenure counts down to the end of its lease, see lapse.
 	tenure int
 }
@@ -202,6 +204,16 @@ func (n *member) Live() (all []messages.NodeInfo, changed <-chan struct{}) {
 		all = append(all, other.info)
 	}
 	return all, n.changed
+}
+
+// Confirm says what frozen says, if that is set.
+func (n *member) Confirm(context.Context, uint64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.frozen != nil {
+		return n.frozen()
+	}
+	return nil
 }
 
 func (n *member) Lost(node string, epoch uint64) <-chan struct{} {

@@ -71,6 +71,8 @@ type lease struct {
 	peers int
 	seen  bool          // by the others
 	held  chan struct{} // closed while one is held
+	// renewed is closed when the lease is renewed next, or is over.
+	renewed chan struct{}
 }
 
 // errNameTaken: another process has a lease of this node's name.
@@ -95,6 +97,30 @@ func (l *lease) current() uint64 {
 		return 0
 	}
 	return l.epoch
+}
+
+// confirm returns once a renewal was sent so short a time ago that nobody can
+// have ended the lease before it: a neighbour gives a node that is not connected
+// grace first.
+func (l *lease) confirm(ctx context.Context, epoch uint64) error {
+	for {
+		l.mu.Lock()
+		holds := l.epoch == epoch && time.Now().Before(l.until)
+		age, renewed := time.Since(l.until.Add(-l.times.TTL)), l.renewed
+		l.mu.Unlock()
+		switch {
+		case !holds:
+			return messages.Errorf(messages.Fenced, "node "+l.name, "its lease %s is over", messages.Owner(l.name, epoch))
+		case age < l.times.Grace*7/10:
+			return nil
+		}
+		l.renewNow()
+		select {
+		case <-renewed:
+		case <-ctx.Done():
+			return messages.AsError(context.Cause(ctx), messages.Timeout, "the lease of node "+l.name)
+		}
+	}
 }
 
 // wait returns once a lease is held.
@@ -322,6 +348,7 @@ func (l *lease) renew(ctx context.Context) error {
 		l.mu.Lock()
 		l.rev, l.until, l.ttl = seq, sent.Add(ttl), ttl
 		until = l.until
+		l.tell()
 		l.mu.Unlock()
 	}
 	if !time.Now().Before(until) { // this process was frozen, as a rule
@@ -342,6 +369,7 @@ func (l *lease) over(epoch uint64, format string, args ...any) error {
 	l.mu.Lock()
 	if l.epoch == epoch {
 		l.epoch, l.held = 0, make(chan struct{})
+		l.tell()
 	}
 	l.mu.Unlock()
 	why := messages.Errorf(messages.Fenced, "node "+l.name, "its lease %s is over: "+format, append([]any{messages.Owner(l.name, epoch)}, args...)...)
@@ -363,12 +391,19 @@ func (l *lease) heard(epoch uint64, there bool, peers int) {
 	}
 }
 
+// tell tells whoever waits for a renewal; l.mu is held.
+func (l *lease) tell() {
+	close(l.renewed)
+	l.renewed = make(chan struct{})
+}
+
 // release gives the lease back. One that cannot be given back ends by itself.
 func (l *lease) release(ctx context.Context) error {
 	l.mu.Lock()
 	epoch, rev := l.epoch, l.rev
 	if epoch != 0 {
 		l.epoch, l.held = 0, make(chan struct{})
+		l.tell()
 	}
 	l.mu.Unlock()
 	if epoch == 0 {

@@ -239,6 +239,31 @@ func TestAListenerHidesNoDeath(t *testing.T) {
 	}
 }
 
+// A process that was frozen, or cut off, does not know that its lease was ended.
+// Before it does what must not happen twice it finds out.
+func TestALeaseIsConfirmed(t *testing.T) {
+	t.Parallel()
+	url, _ := listen(t, t.TempDir(), freePort(t))
+	n := onServer(t, url, "n1", func(c *Config) { c.lease.Renew = time.Hour })
+	ctx := testCtx(t)
+	l, epoch := n.cluster.lease, n.self().Epoch
+	age := func(d time.Duration) { // as if the last renewal had been sent so long ago
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.until = time.Now().Add(l.times.TTL - d)
+	}
+	age(5 * time.Second)
+	ok(t, n.cluster.Confirm(ctx, epoch))
+	if left := l.left(); left < l.times.TTL-2*time.Second {
+		t.Errorf("confirmed without a renewal: %v left", left)
+	}
+	wantClass(t, n.cluster.Confirm(ctx, epoch+1), messages.Fenced)
+	kv := must(must(jetStream(dialURL(t, url)))(t).KeyValue(ctx, leaseBucket))(t)
+	ok(t, kv.Purge(ctx, "n1")) // as a neighbour does
+	age(5 * time.Second)
+	wantClass(t, n.cluster.Confirm(ctx, epoch), messages.Fenced, "n1~")
+}
+
 // Many nodes come and go; those that stay see the same in the end.
 func TestNodesComeAndGo(t *testing.T) {
 	t.Parallel()

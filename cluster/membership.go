@@ -53,7 +53,7 @@ func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membershi
 	m := &membership{nc: nc, roster: newRoster(o.Joined, o.Lost, o.Warn)}
 	m.lease = &lease{
 		nc: nc, js: js, kv: kv, stream: stream, name: o.Name, times: o.Times,
-		info: o.Info, fence: o.Fence, warn: o.Warn, poke: make(chan struct{}, 1), held: make(chan struct{}),
+		info: o.Info, fence: o.Fence, warn: o.Warn, poke: make(chan struct{}, 1), held: make(chan struct{}), renewed: make(chan struct{}),
 	}
 	if err := m.lease.first(ctx); err != nil {
 		return nil, err
@@ -100,6 +100,11 @@ func (m *membership) leave(ctx context.Context) error {
 // Self is part of [actors.Nodes].
 func (m *membership) Self() messages.NodeInfo {
 	return messages.NodeInfo{Node: m.lease.name, Epoch: m.lease.current()}
+}
+
+// Confirm is part of [actors.Nodes].
+func (m *membership) Confirm(ctx context.Context, epoch uint64) error {
+	return m.lease.confirm(ctx, epoch)
 }
 
 // Live is part of [actors.Nodes].
