@@ -106,7 +106,7 @@ func (l *lease) confirm(ctx context.Context, epoch uint64) error {
 	for {
 		l.mu.Lock()
 		holds := l.epoch == epoch && time.Now().Before(l.until)
-		age, renewed := time.Since(l.until.Add(-l.times.TTL)), l.renewed
+		age, renewed := time.Since(l.until.Add(-l.ttl)), l.renewed
 		l.mu.Unlock()
 		switch {
 		case !holds:

@@ -58,6 +58,11 @@ func join(ctx context.Context, nc *nats.Conn, o membershipOptions) (_ *membershi
 	if err := m.lease.first(ctx); err != nil {
 		return nil, err
 	}
+	// Its neighbours look after it from now on.
+	if err := servePulse(nc, o.Name, func() string { return m.Self().Owner() }); err != nil {
+		_ = m.lease.release(context.WithoutCancel(ctx)) // the error is the start's
+		return nil, err
+	}
 	run, quit := context.WithCancel(context.Background())
 	m.quit = quit
 	listen, err := keyWatch{nc: nc, kv: kv, keys: "*", take: m.take, listed: m.roster.whole}.begin(run)

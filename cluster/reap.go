@@ -121,16 +121,16 @@ func (n *Node) handOn(owners map[string]messages.Claim, were int) {
 		}
 		mine[owner] = is
 	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	pause := time.Second
 	for round := 0; round < handOnRounds; round++ {
 		if were > 0 {
 			select {
-			case <-tick.C:
+			case <-time.After(pause):
 			case <-ctx.Done():
 				return
 			}
 		}
+		began := time.Now()
 		held, err := n.heldTasks(ctx)
 		if err != nil {
 			if n.running.Err() == nil {
@@ -138,6 +138,7 @@ func (n *Node) handOn(owners map[string]messages.Claim, were int) {
 			}
 			return
 		}
+		pause = max(time.Second, 10*time.Since(began)) // looking shall not keep from working
 		var acks []string
 		for _, c := range held {
 			if mine[messages.Owner(c.Node, c.Epoch)] {

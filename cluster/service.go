@@ -25,6 +25,19 @@ const (
 
 func pulseSubject(node string) string { return messages.Subject(messages.SubjectPulse, node) }
 
+// servePulse has a node say that it lives, and as which owner.
+func servePulse(nc *nats.Conn, node string, owner func() string) error {
+	_, err := nc.Subscribe(pulseSubject(node), func(m *nats.Msg) {
+		if toInbox(m.Reply) {
+			_ = m.Respond([]byte(owner())) // without it, whoever asked asks again
+		}
+	})
+	if err != nil {
+		return messages.AsError(err, messages.Unavailable, "node "+node)
+	}
+	return nil
+}
+
 func nodeSubject(node, verb string) string {
 	return messages.Subject(messages.SubjectNodes, node, verb)
 }
@@ -32,13 +45,10 @@ func nodeSubject(node, verb string) string {
 // serveNode answers requests for the node as a NATS micro service, so that
 // `nats micro ls` sees it.
 func (n *Node) serveNode() (micro.Service, error) {
-	_, err := n.nc.Subscribe(pulseSubject(n.cfg.Name), func(m *nats.Msg) {
-		if toInbox(m.Reply) {
-			_ = m.Respond([]byte(n.owner())) // without it, whoever asked asks again
+	if n.cluster == nil {
+		if err := servePulse(n.nc, n.cfg.Name, n.owner); err != nil {
+			return nil, err
 		}
-	})
-	if err != nil {
-		return nil, messages.AsError(err, messages.Unavailable, "node "+n.cfg.Name)
 	}
 	svc, err := micro.AddService(n.nc, micro.Config{
 		Name: "covey", Version: "0.1.0", Description: "a node that runs teams of agents",
