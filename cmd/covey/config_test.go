@@ -37,12 +37,12 @@ func TestConfig(t *testing.T) {
 	}
 	for _, want := range []string{
 		"ollama all retry.attempts 7 environment COVEY_OLLAMA_RETRY_ATTEMPTS",
-		"ollama all retry.factor 2 " + file + ":55",
+		"ollama all retry.factor 2 " + file + ":56",
 		"ollama all breaker.classes all but the caller's own default",
-		"ollama all adaptive off " + file + ":59",
+		"ollama all adaptive off " + file + ":60",
 		"ollama summary retry.max 5s environment COVEY_CALL_SUMMARY_RETRY_MAX",
 		"ollama clerk retry.attempts 2 call",
-		"scripted all queue.concurrency 1 " + file + ":63",
+		"scripted all queue.concurrency 1 " + file + ":64",
 	} {
 		if strings.HasPrefix(want, "ollama clerk") { // its model is scripted's
 			want = strings.Replace(want, "ollama", "scripted", 1)
