@@ -337,9 +337,46 @@ func (c *Client) conclude(ctx context.Context, t messages.Task) error {
 	return c.queue.remove(ctx, left)
 }
 
-// Cancel ends a run for good. One that a node works on is told; of any other the
-// last record is written here.
+// cancelTries is how often, a second apart, a run is told to end that does not: it
+// may have been on its way from one node to another.
+const cancelTries = 3
+
+// Cancel ends a run for good. One that a node works on is told, and waited for
+// for some seconds; of any other the last record is written here.
 func (c *Client) Cancel(ctx context.Context, run, reason string) error {
+	for try := range cancelTries {
+		err := c.cancel(ctx, run, reason)
+		if err != nil && try == 0 {
+			return err
+		}
+		if ended, lerr := c.endsWithin(ctx, run, time.Second); ended || lerr != nil {
+			return lerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil // it was told, and takes its time
+}
+
+// endsWithin waits for a run's last record.
+func (c *Client) endsWithin(ctx context.Context, run string, d time.Duration) (bool, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(d); ; {
+		last, err := c.journal.ended(ctx, run)
+		if last != nil || err != nil || time.Now().After(limit) {
+			return last != nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, nil // it was told
+		}
+	}
+}
+
+func (c *Client) cancel(ctx context.Context, run, reason string) error {
 	return c.tell(ctx, run, messages.PlanWriter, &messages.Cancel{Run: run, Reason: reason}, func(ctx context.Context) error {
 		task, err := c.Task(ctx, run)
 		if err != nil {

@@ -191,7 +191,7 @@ func attend(ctx context.Context, name string) *membership {
 			return messages.NodeInfo{Node: name, Version: "dev", Wire: messages.Version, Started: started, PID: os.Getpid(), Queues: []string{"team"}, MaxRuns: 16, MaxGuests: 256}
 		},
 		Fence:  func(*messages.Error) { fences.Add(1) },
-		Joined: func(messages.NodeInfo) {}, Lost: func(string, uint64) {}, Warn: func(error) {},
+		Joined: func(messages.NodeInfo) {}, Lost: func(messages.NodeInfo) {}, Warn: func(error) {},
 	})
 	check(err)
 	_, err = nc.Subscribe(nodeSubject(name, verbPing), func(r *nats.Msg) { _ = r.Respond([]byte(name)) })

@@ -343,7 +343,7 @@ func (e entry) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
 // A watch that is begun anew may be answered by a replica that is behind: a node
 // in its listing has a lease.
 func TestAListingThatIsBehindEndsNoLease(t *testing.T) {
-	r := newRoster(func(messages.NodeInfo) {}, func(node string, _ uint64) { t.Errorf("%s is lost", node) }, func(err error) { t.Error(err) })
+	r := newRoster(func(messages.NodeInfo) {}, func(i messages.NodeInfo) { t.Errorf("%s is lost", i.Node) }, func(err error) { t.Error(err) })
 	r.take(entry{node: "n1", rev: 7})
 	r.whole()
 	r.take(entry{node: "n1", rev: 5})

@@ -31,7 +31,7 @@ type membershipOptions struct {
 	// Joined and Lost are told of every lease that begins and that is over, this
 	// node's too. They must not block.
 	Joined func(messages.NodeInfo)
-	Lost   func(node string, epoch uint64)
+	Lost   func(messages.NodeInfo)
 	Warn   func(error)
 }
 

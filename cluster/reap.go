@@ -43,12 +43,17 @@ func (n *Node) fence(why *messages.Error) {
 	}
 }
 
-// lost hears of every lease that is over.
-func (n *Node) lost(node string, epoch uint64) {
-	n.emit(messages.NodeLost, messages.Owner(node, epoch), nil)
+// lost hears of every lease that is over. A node that was draining has handed its
+// tasks back itself: another may have been given them a moment ago.
+func (n *Node) lost(i messages.NodeInfo) {
+	n.emit(messages.NodeLost, i.Owner(), nil)
 	if n.ready.Load() && n.running.Err() == nil { // the first sweep comes after
+		were := 0
+		if i.Draining {
+			were = 1
+		}
 		n.sweeps.Go(func() {
-			n.handOn(map[string]messages.Claim{messages.Owner(node, epoch): {Node: node, Epoch: epoch}}, 0)
+			n.handOn(map[string]messages.Claim{i.Owner(): {Node: i.Node, Epoch: i.Epoch}}, were)
 		})
 	}
 }

@@ -18,7 +18,7 @@ type roster struct {
 	// joined and lost are told of each lease that begins and that is over. They
 	// must not block.
 	joined func(messages.NodeInfo)
-	lost   func(node string, epoch uint64)
+	lost   func(n messages.NodeInfo)
 	warn   func(error)
 
 	mu      sync.Mutex
@@ -45,7 +45,7 @@ type ending struct {
 	over  chan struct{}
 }
 
-func newRoster(joined func(messages.NodeInfo), lost func(string, uint64), warn func(error)) *roster {
+func newRoster(joined func(messages.NodeInfo), lost func(messages.NodeInfo), warn func(error)) *roster {
 	return &roster{
 		joined: joined, lost: lost, warn: warn, nodes: map[string]leased{}, changed: make(chan struct{}), ends: map[string]ending{}, listed: make(chan struct{}),
 	}
@@ -90,7 +90,7 @@ func (r *roster) take(e jetstream.KeyValueEntry) {
 	r.settle()
 	r.mu.Unlock()
 	if over {
-		r.lost(name, was.Epoch)
+		r.lost(was.NodeInfo)
 	}
 	if now != nil && (!there || over) {
 		r.joined(now.NodeInfo)
@@ -115,7 +115,7 @@ func (r *roster) whole() {
 	r.mu.Unlock()
 	r.once.Do(func() { close(r.listed) })
 	for _, n := range gone {
-		r.lost(n.Node, n.Epoch)
+		r.lost(n.NodeInfo)
 	}
 }
 
