@@ -225,7 +225,10 @@ func (k *kit) judge(ctx context.Context) (*Report, error) {
 }
 
 // restWithin is how long nodes may take to come to rest once their runs ended.
-const restWithin = 30 * time.Second
+const restWithin = time.Minute
+
+// lookWithin bounds one look.
+const lookWithin = 8 * time.Second
 
 // within calls look until it finds nothing or time is up, and returns what it
 // found last.
@@ -233,7 +236,9 @@ func within(ctx context.Context, d time.Duration, look func(context.Context) Che
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	for {
-		c := look(ctx)
+		tctx, cancel := context.WithTimeout(ctx, lookWithin) // an election loses requests
+		c := look(tctx)
+		cancel()
 		if c.OK() || wait(ctx, 250*time.Millisecond) != nil {
 			return c
 		}
